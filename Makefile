@@ -1,0 +1,54 @@
+# Everything from a bare clone, with Python 3.11 or newer, git and make:
+#   make demo    train, validate, sample and report a small model on the embedded corpus (under five minutes on two cores)
+#   make test    the default test suite
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-slow lint format bench docs clean
+
+demo: .venv/core
+	$(BIN)/picolm train demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The pages: site/index.html"
+
+# Each stamp says what is installed; a change of the requirements installs anew.
+.venv/core: pyproject.toml constraints.txt
+	@echo "Setting up .venv with the core (about a minute)"
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+.venv/dev: .venv/core
+	@echo "Installing what tests and linters need"
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/docs: .venv/core
+	@echo "Installing what the documentation needs"
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+clean:
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,59 @@
+"""PicoLM: a laboratory for small language models.
+
+    import picolm
+
+    config = picolm.load_config("demo", {"training.steps": 100})
+    run = picolm.train(config, name="first")
+    print(picolm.generate(run.path, "Once upon a time"))
+
+Nothing heavy is loaded before it is used: `import picolm` loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from picolm.assembly import generate, open_model, train
+    from picolm.config.loading import load_config
+    from picolm.errors import PicoLMError
+    from picolm.report.page import write_run_report
+    from picolm.runs.directory import RunDirectory
+
+__all__ = [
+    "PicoLMError",
+    "RunDirectory",
+    "__version__",
+    "generate",
+    "load_config",
+    "open_model",
+    "train",
+    "write_run_report",
+]
+
+_HOMES = {
+    "PicoLMError": "picolm.errors",
+    "RunDirectory": "picolm.runs.directory",
+    "generate": "picolm.assembly",
+    "load_config": "picolm.config.loading",
+    "open_model": "picolm.assembly",
+    "train": "picolm.assembly",
+    "write_run_report": "picolm.report.page",
+}
+
+try:
+    __version__ = version("picolm")
+except PackageNotFoundError:  # imported from a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'picolm' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m picolm` is `picolm`."""
+
+from picolm.cli import main
+
+main()

@@ -1,0 +1,293 @@
+"""The typed description of a run: one frozen value, of which YAML and the command line are two spellings.
+
+Every key has a type, a range and a meaning; an unknown key, a wrong type and a contradiction are refused when the value
+is built. Field descriptions are the reference that `picolm config show` and the documentation print.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveReal = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, without unknown keys, without silent conversions between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sequences_are_tuples(cls, value: Any) -> Any:
+        # YAML and JSON know lists only; strict mode would refuse them for tuple fields.
+        if isinstance(value, dict):
+            return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        return value
+
+
+class Data(Section):
+    """Where the text comes from and how it becomes rows of tokens."""
+
+    sources: Strings = Field(
+        ("embedded:english",),
+        description="text files, JSONL files, folders or globs of these, or `embedded:english`",
+    )
+    validation_sources: Strings = Field((), description="held-out sources; empty: documents are split off the sources")
+    validation_fraction: Fraction = Field(0.05, description="share of each domain's documents that is held out")
+    prepared: str | None = Field(None, description="a directory made by `picolm data prepare`; replaces the sources")
+    cache: str = Field(".picolm/data", description="where sources are prepared when `prepared` is not given")
+    text_field: str = Field("text", description="the JSONL field that holds the text")
+    domain_field: str = Field("domain", description="the JSONL field that names a document's domain")
+    txt_documents: Literal["pieces", "file", "paragraphs", "lines"] = Field(
+        "pieces",
+        description="what a document is in a .txt file: pieces of about 8 kB cut at blank lines, or else",
+    )
+    sequence_length: Positive = Field(256, description="positions that the model sees at once, in tokens")
+    preparation_workers: Count = Field(0, description="processes that tokenize; 0: as many as there are cores")
+    loader_workers: Positive = Field(1, description="threads that build batches ahead; changes nothing but speed")
+    prefetch_steps: Positive = Field(4, description="how many steps the loader may run ahead")
+    verify: Literal["hashes", "sizes"] = Field(
+        "hashes", description="what is checked of the shards when a run opens them"
+    )
+
+
+class Tokenizer(Section):
+    """How text becomes tokens."""
+
+    kind: Literal["bpe", "characters", "file"] = Field(
+        "bpe", description="train byte-level BPE on the training documents, use characters, or load `path`"
+    )
+    vocab_size: Annotated[int, Field(ge=260)] = Field(
+        8192, description="entries to train (bpe), special tokens and 256 bytes included"
+    )
+    path: str | None = Field(None, description="a `tokenizer.json` (kind: file)")
+    separator: str | None = Field(
+        None, description="the token between documents (kind: file); null: guessed from the usual names"
+    )
+
+    @model_validator(mode="after")
+    def _path_belongs_to_file(self) -> Tokenizer:
+        if (self.kind == "file") != (self.path is not None):
+            raise ValueError("`path` and `kind: file` go together: give both or neither")
+        return self
+
+
+class Init(Section):
+    """How parameters are drawn, each by (seeds.init, its name)."""
+
+    scheme: Literal["depth_scaled", "pico"] = Field(
+        "depth_scaled",
+        description="depth_scaled: N(0, std), residual outputs by 1/sqrt(2 n_layers) smaller; pico: PyTorch's defaults",
+    )
+    std: PositiveReal = Field(0.02, description="standard deviation of the depth_scaled scheme")
+
+
+class Model(Section):
+    """The Transformer: pre-norm, RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
+
+    vocab_size: Positive | None = Field(
+        None, description="rows of the embedding; null: as many as the tokenizer has entries"
+    )
+    d_model: Positive = Field(96, description="width of the residual stream")
+    n_layers: Positive = Field(12, description="blocks")
+    n_heads: Positive = Field(12, description="query heads")
+    n_kv_heads: Positive = Field(4, description="key and value heads; divides n_heads")
+    d_ffn: Positive = Field(384, description="inner width of SwiGLU")
+    max_length: Positive = Field(2048, description="longest sequence, in tokens")
+    rope_theta: PositiveReal = Field(10000.0, description="base of the rotary embedding")
+    norm_eps: PositiveReal = Field(1e-6, description="epsilon of RMSNorm")
+    attention: Literal["causal", "bidirectional"] = Field("causal", description="what a position may look at")
+    tied: bool = Field(False, description="whether the output matrix is the embedding")
+    qk_norm: bool = Field(False, description="RMSNorm over each head's query and key (Qwen3)")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0, description="dropout on the embedding and on each sublayer's output; attention weights are never dropped"
+    )
+    init: Init = Init()
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.d_model % self.n_heads:
+            raise ValueError(f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"the head width d_model / n_heads = {self.head_dim} must be even for rotary embeddings")
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
+        if self.tied and self.init.scheme == "pico":
+            raise ValueError(
+                "init.scheme 'pico' draws the embedding from N(0, 1), far too large for a tied output matrix: "
+                "use init.scheme=depth_scaled or tied=false"
+            )
+        if self.qk_norm and self.attention == "bidirectional":
+            raise ValueError("qk_norm has no bidirectional Hugging Face twin: use attention=causal or qk_norm=false")
+        return self
+
+
+class Causal(Section):
+    """Next-token prediction: cross-entropy of each token given those before it."""
+
+    kind: Literal["causal"] = "causal"
+
+
+class Masked(Section):
+    """Masked-token prediction (BERT): cross-entropy of corrupted positions given the whole sequence."""
+
+    kind: Literal["masked"] = "masked"
+    rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.15, description="share of positions that are predicted")
+    mask_fraction: Fraction = Field(0.8, description="of these, share that becomes the mask token")
+    random_fraction: Fraction = Field(0.1, description="of these, share that becomes a random token; the rest is kept")
+
+    @model_validator(mode="after")
+    def _fractions_leave_room(self) -> Masked:
+        if self.mask_fraction + self.random_fraction > 1.0 + 1e-12:
+            raise ValueError(
+                f"mask_fraction {self.mask_fraction} and random_fraction {self.random_fraction} add up to more than 1"
+            )
+        return self
+
+
+def _kind_of(value: object) -> str | None:
+    if isinstance(value, dict):
+        kind = value.get("kind", "causal")
+        return kind if isinstance(kind, str) else None
+    kind = getattr(value, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+Objective = Annotated[
+    Annotated[Causal, Tag("causal")] | Annotated[Masked, Tag("masked")],
+    Discriminator(_kind_of),
+]
+
+
+class Optimizer(Section):
+    """AdamW (Loshchilov & Hutter 2019), fused."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: PositiveReal = Field(1e-3, description="peak learning rate")
+    betas: tuple[
+        Annotated[float, Field(ge=0.0, lt=1.0)],
+        Annotated[float, Field(ge=0.0, lt=1.0)],
+    ] = Field((0.9, 0.95), description="decay of the first and second moment")
+    eps: PositiveReal = Field(1e-8, description="added to the root of the second moment")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.1, description="decoupled weight decay")
+    decay: Literal["matrices", "all"] = Field(
+        "matrices", description="what decays: neither norms nor embeddings, or all parameters as the original did"
+    )
+
+
+class Schedule(Section):
+    """Learning rate as a multiple of its peak: linear warm-up, then a decay to `final_fraction`."""
+
+    kind: Literal["linear", "cosine", "constant"] = Field("cosine", description="the shape after warm-up")
+    warmup_steps: Count = Field(100, description="steps of linear warm-up; the first step takes 1/warmup_steps")
+    decay_steps: Positive | None = Field(
+        None, description="step at which the decay ends, counted from the start; null: training.steps"
+    )
+    final_fraction: Fraction = Field(0.0, description="what is left of the peak when the decay ends")
+
+
+class Training(Section):
+    """The loop."""
+
+    steps: Positive = Field(1000, description="optimizer steps")
+    batch_size: Positive = Field(32, description="sequences per optimizer step")
+    micro_batch_size: Positive | None = Field(
+        None, description="at most this many sequences per forward; null: all of batch_size. Changes rounding only"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: matrix products in bfloat16, master weights and sums in float32"
+    )
+    gradient_clip: PositiveReal | None = Field(1.0, description="largest norm of the gradient; null: no clipping")
+    nonfinite_limit: Count = Field(
+        20, description="how many steps with a non-finite loss or gradient are skipped before the run stops"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model lives")
+    threads: Positive | None = Field(None, description="CPU threads of PyTorch; null: its default")
+    deterministic: bool = Field(True, description="deterministic algorithms: two runs give the same bytes")
+    log_every: Positive = Field(1, description="steps between lines of log.jsonl")
+    flush_every: Positive = Field(20, description="steps between synchronisations with the device to write the log")
+
+
+class Validation(Section):
+    """Loss on held-out documents, per domain."""
+
+    every: Count = Field(100, description="steps between validations; 0: only after the last step")
+    at_start: bool = Field(True, description="whether the untrained model is validated too")
+    tokens_per_domain: Positive = Field(
+        100_000, description="whole documents of a domain are taken, in a fixed keyed order, up to this many tokens"
+    )
+    batch_size: Positive | None = Field(None, description="sequences per forward; null: the training micro-batch")
+
+
+class Samples(Section):
+    """Texts that the final model is asked to continue; they stand in the run's record and report."""
+
+    prompts: Strings = Field(("",), description="beginnings; the empty one starts a new document")
+    max_tokens: Positive = Field(80, description="tokens to add")
+    temperature: Annotated[float, Field(ge=0.0)] = Field(0.8, description="0: always the likeliest token")
+    top_k: Count = Field(0, description="draw among the k likeliest tokens only; 0: all")
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.95, description="draw among the likeliest tokens that together have this probability"
+    )
+
+
+class Seeds(Section):
+    """What is drawn at random, each purpose from its own seed."""
+
+    init: Seed = Field(0, description="parameters")
+    data: Seed = Field(0, description="order and corruption of the data; the held-out documents never depend on it")
+    dropout: Seed = Field(0, description="dropout masks")
+    sampling: Seed = Field(0, description="generated text")
+
+
+class Config(Section):
+    """One run, whole."""
+
+    data: Data = Data()
+    tokenizer: Tokenizer = Tokenizer()
+    model: Model = Model()
+    objective: Objective = Causal()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+    validation: Validation = Validation()
+    samples: Samples = Samples()
+    seeds: Seeds = Seeds()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Config:
+        wanted = "bidirectional" if self.objective.kind == "masked" else "causal"
+        if self.model.attention != wanted:
+            raise ValueError(
+                f"objective.kind={self.objective.kind} needs model.attention={wanted}, not {self.model.attention}"
+            )
+        if self.data.sequence_length > self.model.max_length:
+            raise ValueError(
+                f"data.sequence_length {self.data.sequence_length} is longer than "
+                f"model.max_length {self.model.max_length}"
+            )
+        decay_end = self.schedule.decay_steps or self.training.steps
+        if self.schedule.kind != "constant" and self.schedule.warmup_steps >= decay_end:
+            raise ValueError(
+                f"schedule.warmup_steps {self.schedule.warmup_steps} must be smaller than the step "
+                f"at which the decay ends, {decay_end}"
+            )
+        return self

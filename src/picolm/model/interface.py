@@ -1,0 +1,45 @@
+"""What every language model here offers: hidden states, an output matrix, the roles of its parameters, its cost."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from picolm.config import schema
+
+Role = Literal["embedding", "norm", "matrix"]
+
+
+class LanguageModel(nn.Module, ABC):
+    """A map from token ids [B, T] to hidden states [B, T, D], and an output matrix [V, D] from there to logits.
+
+    The two are apart so that a loss never need hold the logits [B, T, V].
+    """
+
+    config: schema.Model
+
+    @abstractmethod
+    def forward(self, input_ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
+        """Return hidden states after the last norm.
+
+        Args:
+            input_ids: token ids [B, T].
+            attention_mask: True at real tokens, False at padding [B, T]; None: no padding. Padding may stand anywhere;
+                hidden states there mean nothing.
+        """
+
+    @property
+    @abstractmethod
+    def output_matrix(self) -> Tensor:
+        """The unembedding [V, D]."""
+
+    @abstractmethod
+    def role(self, name: str) -> Role:
+        """What the named parameter is: it decides about weight decay and initial values."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return next-token (or masked-token) logits [B, T, V] for hidden states [B, T, D]."""
+        return F.linear(hidden, self.output_matrix)

@@ -1,0 +1,1 @@
+"""What is minimised: causal and masked prediction, and the cross-entropy under both."""

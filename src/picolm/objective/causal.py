@@ -1,0 +1,44 @@
+"""Next-token prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from picolm.model.interface import LanguageModel
+from picolm.objective.cross_entropy import linear_cross_entropy
+from picolm.seams import IGNORE, Formulation, Sequences, Term, View
+
+NAME = "causal"
+
+
+class CausalFormulation(Formulation):
+    """Each token is predicted from those before it in its row: the mean of -log p(x_t | x_<t), in nats per token."""
+
+    scores_every_token = True
+
+    def views(self, sequences: Sequences, *, measure: bool) -> tuple[View, ...]:
+        """One view: inputs are a row's first T tokens, targets its last T; padding (at the end) is not scored."""
+        tokens = torch.from_numpy(sequences.tokens)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        n_scored = torch.from_numpy(np.maximum(sequences.valid - 1, 0))
+        padding = torch.arange(targets.shape[1])[None] >= n_scored[:, None]
+        view = View(
+            name=NAME,
+            # Padding stands behind every real token, so causality hides it and no mask is needed.
+            tensors={"input_ids": inputs.contiguous(), "targets": targets.masked_fill(padding, IGNORE)},
+            units=n_scored,
+            token_fields=frozenset({"input_ids", "targets"}),
+        )
+        return (view,)
+
+    def terms(self) -> dict[str, Term]:
+        """One term, `causal`."""
+        return {NAME: Term(view=NAME, function=_next_token_loss)}
+
+
+def _next_token_loss(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    return linear_cross_entropy(hidden, model.output_matrix, tensors["targets"])

@@ -1,0 +1,114 @@
+"""Masked-token prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from picolm.config import schema
+from picolm.model.interface import LanguageModel
+from picolm.objective.cross_entropy import linear_cross_entropy
+from picolm.randomness import generator
+from picolm.seams import IGNORE, Formulation, IntArray, Sequences, Term, View
+
+NAME = "masked"
+
+
+class MaskedFormulation(Formulation):
+    """Some tokens are corrupted and predicted from the whole row (Devlin et al. 2019, BERT, section 3.1).
+
+    Each ordinary token is chosen with probability `rate`; a chosen one becomes the mask token, a random ordinary token,
+    or stays. Every row's draws are keyed by (seed, step, row), so no batch size or worker changes them.
+    """
+
+    scores_every_token = False
+
+    def __init__(
+        self, rates: schema.Masked, *, mask_id: int, pad_id: int, special_ids: Set[int], vocab_size: int, seed: int
+    ) -> None:
+        """Prepare to corrupt.
+
+        Args:
+            rates: how much is corrupted, and how.
+            mask_id: the mask token.
+            pad_id: the padding token.
+            special_ids: tokens that are neither corrupted nor drawn as random ones.
+            vocab_size: entries of the tokenizer.
+            seed: the data seed.
+        """
+        self.rates, self.mask_id, self.pad_id, self.seed = rates, mask_id, pad_id, seed
+        self.ordinary = np.array([token for token in range(vocab_size) if token not in special_ids], dtype=np.int64)
+        self.special = np.array(sorted(special_ids), dtype=np.int64)
+
+    def views(self, sequences: Sequences, *, measure: bool) -> tuple[View, ...]:
+        """One view: corrupted inputs [R, T], and for each row the chosen positions and their tokens [R, P].
+
+        P is the largest number of chosen positions in a row; shorter rows point at position 0 with the target `IGNORE`.
+        The positions are known on the host, so hidden states can be picked without waiting for the device.
+        """
+        original = sequences.tokens[:, :-1]
+        real = np.arange(original.shape[1])[None] < sequences.valid[:, None]
+        inputs = original.copy()
+        chosen = np.zeros(original.shape, dtype=bool)
+        for row, number in enumerate(sequences.ids):
+            draw = self._stream(sequences, int(number), measure)
+            inputs[row], chosen[row] = self._corrupt(original[row], real[row], draw)
+        positions, targets = _gather(chosen, original)
+        tensors = {
+            "input_ids": torch.from_numpy(inputs),
+            "positions": torch.from_numpy(positions),
+            "targets": torch.from_numpy(targets),
+        }
+        if not real.all():
+            tensors["attention_mask"] = torch.from_numpy(real)
+        view = View(
+            name=NAME,
+            tensors=tensors,
+            units=torch.from_numpy(chosen.sum(axis=1)),
+            inputs=("input_ids", "attention_mask") if "attention_mask" in tensors else ("input_ids",),
+            token_fields=frozenset({"input_ids", "targets"}),
+        )
+        return (view,)
+
+    def terms(self) -> dict[str, Term]:
+        """One term, `masked`."""
+        return {NAME: Term(view=NAME, function=_masked_token_loss)}
+
+    def _stream(self, sequences: Sequences, number: int, measure: bool) -> np.random.Generator:
+        if measure:
+            return generator(0, "masking", "measure", sequences.stream, number)
+        return generator(self.seed, "masking", sequences.stream, sequences.step, number)
+
+    def _corrupt(
+        self, tokens: IntArray, real: npt.NDArray[np.bool_], draw: np.random.Generator
+    ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        length = len(tokens)
+        eligible = real & ~np.isin(tokens, self.special)
+        chosen = (draw.random(length) < self.rates.rate) & eligible
+        fate = draw.random(length)
+        random_tokens = self.ordinary[draw.integers(len(self.ordinary), size=length)]
+        masked = fate < self.rates.mask_fraction
+        randomised = ~masked & (fate < self.rates.mask_fraction + self.rates.random_fraction)
+        corrupted = np.where(chosen & masked, self.mask_id, np.where(chosen & randomised, random_tokens, tokens))
+        return corrupted, chosen
+
+
+def _gather(chosen: npt.NDArray[np.bool_], original: IntArray) -> tuple[IntArray, IntArray]:
+    """Positions and tokens of the chosen places, left-aligned in [R, P]."""
+    n_chosen = chosen.sum(axis=1)
+    # At least one column, so that a row (or a whole view) with nothing chosen still has a shape.
+    n_columns = max(int(n_chosen.max(initial=0)), 1)
+    order = np.argsort(~chosen, axis=1, kind="stable")[:, :n_columns]
+    filled = np.arange(n_columns)[None] < n_chosen[:, None]
+    positions = np.where(filled, order, 0).astype(np.int64)
+    targets = np.where(filled, np.take_along_axis(original, order, axis=1), IGNORE)
+    return positions, targets
+
+
+def _masked_token_loss(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    index = tensors["positions"][..., None].expand(-1, -1, hidden.shape[-1])
+    return linear_cross_entropy(hidden.gather(1, index), model.output_matrix, tensors["targets"])

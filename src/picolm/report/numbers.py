@@ -1,0 +1,56 @@
+"""How numbers are written for people."""
+
+from __future__ import annotations
+
+_THIN = "\u202f"
+
+
+def whole(value: float) -> str:
+    """Write a whole number with separators: ``4,000``."""
+    return f"{value:,.0f}"
+
+
+def count(value: float) -> str:
+    """Write a count to three digits: ``11.3 M``; below 10,000 in full."""
+    return whole(value) if abs(value) < 10_000 else _scaled(value, ("", "k", "M", "B", "T"))
+
+
+def size(value: float) -> str:
+    """Write bytes in decimal units: ``45.1 MB``."""
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in its two largest units: ``2 h 13 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f}{_THIN}s" if seconds < 10 else f"{seconds:.0f}{_THIN}s"
+    total = round(seconds)
+    for length, unit, smaller_length, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if total >= length:
+            return f"{total // length}{_THIN}{unit} {total % length // smaller_length}{_THIN}{smaller}"
+    raise AssertionError("a minute or more has a unit")
+
+
+def loss(value: float) -> str:
+    """Write a loss, or bits per byte, with three decimals."""
+    return f"{value:.3f}"
+
+
+def change(value: float) -> str:
+    """Write a difference with its sign (a true minus)."""
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def perplexity(value: float) -> str:
+    """Write a perplexity: three digits or more."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    power = 0
+    # 999.5 and more would be written as 1000 of the smaller unit.
+    while abs(value) >= 999.5 and power < len(units) - 1:
+        value /= 1000
+        power += 1
+    digits = 0 if power == 0 or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}{_THIN}{units[power]}".rstrip(_THIN)

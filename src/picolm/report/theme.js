@@ -1,0 +1,98 @@
+"use strict";
+// Draws the figures in the colours of the style sheet, and again when these change.
+(() => {
+  const root = document.documentElement;
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const chosen = new Map(figures.map((figure) => [figure.key, 0]));
+  const systemDark = matchMedia("(prefers-color-scheme: dark)");
+  const ON_PAPER = { width: 670, height: 300 }; // fits A4 and Letter within their margins, in CSS pixels
+  let printing = false;
+
+  const probe = document.body.appendChild(document.createElement("span"));
+  probe.hidden = true;
+  // The computed value of a variable is its text; that of a colour is a colour.
+  const colour = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+
+  const axis = (own) => ({
+    gridcolor: colour("rule"), linecolor: colour("rule"), zeroline: false, automargin: true, nticks: 8,
+    tickfont: { size: 12, color: colour("ink-soft") },
+    ...own,
+    title: { ...own.title, font: { size: 12.5, color: colour("ink-soft") }, standoff: 8 },
+  });
+
+  const layout = (figure, view) => ({
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
+    hovermode: "x unified",
+    hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
+    showlegend: view.traces.length > 1,
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("ink-soft"), activecolor: colour("accent") },
+    xaxis: axis(view.xaxis), yaxis: axis(view.yaxis),
+    uirevision: view.label, // a zoom outlives a change of colours, not of view
+    ...(printing ? ON_PAPER : { autosize: true }),
+  });
+
+  const draw = (figure) => {
+    const view = figure.views[chosen.get(figure.key)];
+    const traces = view.traces.map((place) => {
+      const { colour: name, line, x, ...rest } = figure.traces[place];
+      const ink = colour(name);
+      // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
+      const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
+      return { ...rest, x: steps, line: { ...line, color: ink }, marker: { color: ink, size: 6 } };
+    });
+    const options = {
+      responsive: true, displaylogo: false, modeBarButtons: [["resetScale2d", "toImage"]],
+      toImageButtonOptions: { format: "svg", filename: figure.key },
+    };
+    return Plotly.react(document.querySelector(`#figure-${figure.key} .plot`), traces, layout(figure, view), options);
+  };
+  const drawAll = () => Promise.all(figures.map(draw));
+
+  const addSwitch = (figure) => {
+    if (figure.views.length < 2) return;
+    const buttons = figure.views.map((view, place) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = view.label;
+      button.addEventListener("click", () => { chosen.set(figure.key, place); press(); draw(figure); });
+      return button;
+    });
+    const press = () => buttons.forEach((button, place) =>
+      button.setAttribute("aria-pressed", String(place === chosen.get(figure.key))));
+    press();
+    document.querySelector(`#figure-${figure.key} .switch`).append(...buttons);
+  };
+
+  const toggle = document.getElementById("theme");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
+  const show = () => { toggle.textContent = isDark() ? "Light" : "Dark"; return drawAll(); };
+  toggle.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; show(); });
+  toggle.hidden = false;
+  systemDark.addEventListener("change", show);
+
+  let folded = [];
+  let themeOnScreen;
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((part) => { part.open = true; });
+    themeOnScreen = root.dataset.theme;
+    root.dataset.theme = "light";
+    printing = true;
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    folded.forEach((part) => { part.open = false; });
+    if (themeOnScreen) root.dataset.theme = themeOnScreen; else delete root.dataset.theme;
+    printing = false;
+    drawAll();
+  });
+
+  figures.forEach(addSwitch);
+  show().then(() => { root.dataset.drawn = figures.length; });
+})();

@@ -1,0 +1,165 @@
+"""Files and directories that are there whole or not at all, also after a crash or a power cut."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from picolm.errors import PicoLMError
+
+_PARTIAL = ".partial-"
+_ADVICE = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "your quota is used up: free some space or choose another disk",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "choose a place that you may write to",
+    errno.EPERM: "choose a place that you may write to",
+    errno.ENOENT: "create the directory first",
+}
+
+
+def canonical_json(value: object) -> str:
+    """Return the one spelling of a JSON value: sorted keys, no white space, ASCII; what is hashed.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot say.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file atomically and durably, replacing what was there.
+
+    Raises:
+        PicoLMError: the disk is full, or the place cannot be written to.
+    """
+    _write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file (indented, keys sorted) atomically and durably, replacing what was there.
+
+    Raises:
+        PicoLMError: a number is NaN or infinite, the disk is full, or the place cannot be written to.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise PicoLMError(f"cannot write {path}: it would hold a number that is not finite ({error})") from error
+    # A lone surrogate (a file name that is not UTF-8) becomes the JSON escape that reads back as itself.
+    _write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def committed_directory(path: Path) -> Iterator[Path]:
+    """Fill a directory that appears under its name only when it is complete.
+
+    Yields:
+        A temporary sibling to write into. On success its files are flushed to disk and it is renamed to `path`;
+        on any error it is removed.
+
+    Raises:
+        PicoLMError: `path` exists and is not an empty directory, the disk is full, or the place cannot be written to.
+    """
+    _refuse_existing(path)
+    temporary = _sibling(path)
+    with explained(path):
+        _make_parents(path)
+        temporary.mkdir()
+    try:
+        yield temporary
+        with explained(path):
+            _sync_tree(temporary)
+            _refuse_existing(path)
+            # Rename refuses a directory that another process filled in the meantime.
+            temporary.rename(path)
+            _sync(path.parent)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _is_full(error):
+            raise PicoLMError(f"cannot write {path}: the disk is full; {_ADVICE[errno.ENOSPC]}") from error
+        raise
+
+
+def discard_partials(directory: Path) -> list[Path]:
+    """Remove what killed processes left half-written in a directory. Call it only while nobody else writes there.
+
+    Returns:
+        The paths that were removed.
+    """
+    partials = sorted(path for path in directory.glob(f".*{_PARTIAL}*"))
+    for path in partials:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return partials
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's error while `path` is written into one sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "check the path and its disk")
+        raise PicoLMError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    temporary = _sibling(path)
+    with explained(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _sibling(path: Path) -> Path:
+    return path.parent / f".{path.name}{_PARTIAL}{secrets.token_hex(4)}"
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise PicoLMError(f"{path} exists already; remove it or choose another name")
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # Libraries written in Rust (safetensors, tokenizers) raise their own classes; only the text tells.
+    return not isinstance(error, PicoLMError) and os.strerror(errno.ENOSPC) in str(error)
+
+
+def _make_parents(path: Path) -> None:
+    missing = [parent for parent in path.parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
+        _sync(parent.parent)
+
+
+def _sync_tree(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if not path.is_symlink():
+            _sync(path)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

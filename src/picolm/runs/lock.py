@@ -1,0 +1,50 @@
+"""One process at a time writes to a run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from picolm.errors import PicoLMError
+from picolm.runs.durable import explained
+
+
+class RunLock:
+    """Holds `<run>/.lock` while a process writes to the run; the system frees it when the process dies.
+
+    Args:
+        path: the run directory.
+
+    Raises:
+        PicoLMError: on entering, when another process holds the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> RunLock:
+        with explained(self.path / ".lock"):
+            self._file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.read(self._file, 32).decode(errors="replace").strip() or "unknown"
+                os.close(self._file)
+                raise PicoLMError(
+                    f"run {self.path} is in use by process {owner}: wait until it ends, or stop it"
+                ) from error
+            except OSError:
+                os.close(self._file)
+                raise
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # The file stays: a process that waits to open it must never lock a file that has no name any more.
+        os.ftruncate(self._file, 0)
+        # Explicitly, because a forked worker that outlives us shares the lock.
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)

@@ -1,0 +1,44 @@
+"""A run in a few figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from picolm.runs.directory import RunDirectory
+from picolm.runs.timings import total_seconds, typical_speed
+
+
+def summarize(run: RunDirectory) -> dict[str, Any]:
+    """Collect what `picolm show` prints, as plain data; figures that do not exist yet are None.
+
+    Returns:
+        Identity (`name`, `path`, `config_hash`, `parameters`, `data`, `seeds`), progress (`step`, `steps`, `tokens`,
+        `seconds`, `tokens_per_second`, `skipped`), results (`train_loss`; `validation` with the first and last record;
+        `samples`) and `checkpoints`.
+    """
+    identity, log, timings = run.identity, run.log, run.timings
+    training = [line for line in log if line["event"] == "train"]
+    validations = [line for line in log if line["event"] == "validation"]
+    last = training[-1] if training else {}
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "config_hash": identity["config_hash"],
+        "parameters": identity["parameters"],
+        "data": identity["data"],
+        "seeds": identity["seeds"],
+        "step": last.get("step", 0),
+        "steps": identity["config"]["training"]["steps"],
+        "tokens": last.get("tokens", 0),
+        "skipped": last.get("skipped", 0),
+        "seconds": total_seconds(timings),
+        "tokens_per_second": typical_speed(timings),
+        "train_loss": last.get("loss"),
+        "validation": {"first": validations[0], "last": validations[-1]} if validations else None,
+        "samples": [{"prompt": line["prompt"], "text": line["text"]} for line in log if line["event"] == "sample"],
+        "checkpoints": [
+            {"step": checkpoint.step, "path": str(checkpoint.path), "bytes": checkpoint.size_bytes}
+            for checkpoint in run.checkpoints
+        ],
+    }
+

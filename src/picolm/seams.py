@@ -1,0 +1,206 @@
+"""The seams of a run: what is drawn (Plan), shown (View) and minimised (Term, Objective), and who watches (Observer).
+
+One step of training goes through them in this order, and the loop in `training/` shows each of them:
+
+    plan.rows(step) -> formulation.views(sequences) -> count units -> [objective(view) -> backward]* -> clip -> update
+    -> log
+
+Everything that is drawn is a pure function of the data's fingerprint, a seed and the step, so a run can be entered at
+any step and never depends on how its rows are cut into micro-batches or who prepares them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from picolm.model.interface import LanguageModel
+
+IGNORE = -100
+"""Target of a position that is not scored (PyTorch's and Hugging Face's convention)."""
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Plan(ABC):
+    """Which sequences each optimizer step draws: pure in (fingerprint, seed, step), so any step can be asked for.
+
+    Steps count from 0; step s is the update that turns the weights after s updates into those after s + 1.
+    """
+
+    @abstractmethod
+    def size(self, step: int) -> int:
+        """Number of sequences that the step draws."""
+
+    @abstractmethod
+    def start(self, step: int) -> int:
+        """Number of sequences drawn by all steps before this one."""
+
+    @abstractmethod
+    def rows(self, step: int) -> IntArray:
+        """Ids of the step's sequences, in order [size(step)]."""
+
+    @abstractmethod
+    def horizon(self, step: int) -> int:
+        """The first step whose rows may not be asked for while `step` runs, because they may still change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Rows of tokens as they lie in the data, before anything is masked or shifted."""
+
+    tokens: IntArray
+    """[R, T + 1]: T positions and the token that follows them."""
+    valid: IntArray
+    """[R]: how many tokens of each row are real; the rest, at its end, is padding."""
+    ids: IntArray
+    """[R]: each row's number in its stream; with `stream` and `step` it keys every draw about the row."""
+    stream: str
+    """Where the rows come from: `train`, or the name of a held-out domain."""
+    step: int
+    """The step that draws them."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The host tensors of one kind of forward: rows after masking, mapping or shifting.
+
+    A view is counted whole before any forward, then cut into micro-batches; losses are sums divided by the whole count,
+    so the way it is cut changes nothing beyond rounding.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    """Named tensors, each [R, ...]."""
+    units: Tensor
+    """[R] int64: in each row, how many of the things the loss is averaged over (scored tokens, as a rule)."""
+    inputs: tuple[str, ...] = ("input_ids",)
+    """Names of the tensors that the model's forward takes."""
+    token_fields: frozenset[str] = frozenset({"input_ids"})
+    """Names of the tensors that hold token ids."""
+    groups: Tensor | None = None
+    """[R] int64, ascending: rows with equal numbers are never parted (an episode). None: every row may be."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, R."""
+        return int(self.units.shape[0])
+
+    @property
+    def n_units(self) -> int:
+        """Number of units in the whole view."""
+        return int(self.units.sum())
+
+    def cut(self, max_rows: int) -> Iterator[View]:
+        """Cut into views of at most `max_rows` rows; a group that is larger stays whole."""
+        borders = self._borders()
+        start = 0
+        while start < self.n_rows:
+            within = [border for border in borders if start < border <= start + max_rows]
+            stop = within[-1] if within else next(border for border in borders if border > start)
+            yield self._rows(slice(start, stop))
+            start = stop
+
+    def to(self, device: torch.device) -> View:
+        """The same view on a device; the copy does not wait where the memory is pinned."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return replace(self, tensors=moved)
+
+    def pin(self) -> View:
+        """The same view in page-locked memory, from which a GPU can copy without waiting."""
+        return replace(self, tensors={name: tensor.pin_memory() for name, tensor in self.tensors.items()})
+
+    def _borders(self) -> list[int]:
+        if self.groups is None:
+            return list(range(1, self.n_rows + 1))
+        changes = torch.nonzero(self.groups[1:] != self.groups[:-1]).flatten() + 1
+        return [*changes.tolist(), self.n_rows]
+
+    def _rows(self, rows: slice) -> View:
+        return replace(
+            self,
+            tensors={name: tensor[rows] for name, tensor in self.tensors.items()},
+            units=self.units[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
+
+TermFunction = Callable[[LanguageModel, Tensor, Mapping[str, Tensor]], Tensor]
+"""(model, hidden states [R, T, D], the view's tensors) -> sum of the loss over the view's units, a scalar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of the loss: which view it reads, how it sums over that view's units, and its weight in the total."""
+
+    view: str
+    function: TermFunction
+    weight: float = 1.0
+
+
+class Objective(nn.Module):
+    """The model and the named terms of what is minimised.
+
+    A forward runs the model once on one view and then the terms that read this view. Terms whose view a step does not
+    hold are not run, so their parameters get no gradient. A term's function that is itself a module (a head) is trained
+    along.
+    """
+
+    def __init__(self, model: LanguageModel, terms: Mapping[str, Term]) -> None:
+        super().__init__()
+        self.model = model
+        self.terms = dict(terms)
+        heads = {name: term.function for name, term in terms.items() if isinstance(term.function, nn.Module)}
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, view: View) -> dict[str, Tensor]:
+        """Return, by name, each present term's sum over the units of `view`, unweighted."""
+        hidden = self.model(**{name: view.tensors[name] for name in view.inputs})
+        return {
+            name: term.function(self.model, hidden, view.tensors)
+            for name, term in self.terms.items()
+            if term.view == view.name
+        }
+
+    def total(self, sums: Mapping[str, Tensor], units: int) -> Tensor:
+        """The weighted mean over `units` that is differentiated, from what `forward` returned."""
+        weighted = [self.terms[name].weight * total for name, total in sums.items()]
+        return torch.stack(weighted).sum() / max(units, 1)
+
+
+class Formulation(ABC):
+    """What a run minimises: how rows become views, and which terms read those views."""
+
+    scores_every_token: bool
+    """Whether each token is predicted exactly once, so that bits per byte mean something."""
+
+    @abstractmethod
+    def views(self, sequences: Sequences, *, measure: bool) -> tuple[View, ...]:
+        """Make the views of some rows; with `measure`, for validation, draws depend neither on seed nor on step."""
+
+    @abstractmethod
+    def terms(self) -> dict[str, Term]:
+        """The named terms."""
+
+
+class Observer:
+    """Sees a run and changes nothing. Every method may be left out; all values are plain data."""
+
+    def started(self, facts: Mapping[str, Any]) -> None:
+        """The run begins: its name, sizes and number of steps."""
+
+    def logged(self, record: Mapping[str, Any]) -> None:
+        """A line was written to `log.jsonl`."""
+
+    def timed(self, record: Mapping[str, Any]) -> None:
+        """A line was written to `timings.jsonl`."""
+
+    def ended(self, step: int) -> None:
+        """The loop has ended after `step` updates, for whatever reason."""

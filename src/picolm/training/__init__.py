@@ -1,0 +1,1 @@
+"""The loop: batches, optimizer, schedule, validation, record, display."""

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from picolm.config import schema
+from picolm.training.plan import EpochPlan
+from picolm.training.schedule import learning_rate_multiple
+
+
+def multiples(kind: str, warmup: int, steps: int, **options: object) -> list[float]:
+    schedule = schema.Schedule.model_validate({"kind": kind, "warmup_steps": warmup, **options})
+    return [learning_rate_multiple(schedule, step, steps) for step in range(steps)]
+
+
+def test_linear_by_hand() -> None:
+    assert multiples("linear", 4, 8) == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2])
+    assert multiples("linear", 0, 4) == pytest.approx([1, 0.75, 0.5, 0.25])
+    assert multiples("linear", 1, 4, final_fraction=0.5) == pytest.approx([1, 0.875, 0.75, 0.625])
+
+
+def test_cosine_by_hand() -> None:
+    halves = [(1 + math.cos(math.pi * u)) / 2 for u in (0, 0.25, 0.5, 0.75)]
+    assert multiples("cosine", 1, 4) == pytest.approx(halves)
+    assert multiples("cosine", 3, 6, final_fraction=0.1)[2:] == pytest.approx([0.1 + 0.9 * h for h in halves])
+
+
+def test_constant_and_a_decay_that_ends_before_the_run() -> None:
+    assert multiples("constant", 2, 5) == [0.5, 1, 1, 1, 1]
+    assert multiples("linear", 1, 6, decay_steps=3, final_fraction=0.25) == pytest.approx([1, 0.75, 0.5, 0.25, 0.25, 0.25])
+
+
+def test_the_published_schedule_of_the_suite() -> None:
+    at = multiples("linear", 2500, 200_000)
+    assert max(at) == 1.0 and at.index(1.0) == 2499
+    assert at[-1] == pytest.approx(1 / (200_000 - 2499))
+    assert at[124_999] == pytest.approx(75_001 / 197_501)
+
+
+@given(
+    st.sampled_from(["linear", "cosine", "constant"]), st.integers(0, 20), st.integers(21, 60), st.floats(0, 1)
+)
+def test_up_then_down_and_never_outside(kind: str, warmup: int, steps: int, final: float) -> None:
+    values = multiples(kind, warmup, steps, final_fraction=final)
+    peak = values.index(max(values))
+    assert values[: peak + 1] == sorted(values[: peak + 1])
+    assert values[peak:] == sorted(values[peak:], reverse=True)
+    assert all(0 < value <= 1 + 1e-12 for value in values)
+    assert min(values[max(warmup, 1) :]) >= final * (1 - 1e-12)
+
+
+def rows_of(plan: EpochPlan, steps: int) -> list[int]:
+    return [row for step in range(steps) for row in plan.rows(step).tolist()]
+
+
+def plan(n_rows: int = 50, batch_size: int = 7, fingerprint: str = "abc", seed: int = 0) -> EpochPlan:
+    return EpochPlan(n_rows=n_rows, batch_size=batch_size, fingerprint=fingerprint, seed=seed)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 80))
+def test_each_pass_shows_each_row_once(n_rows: int, batch_size: int) -> None:
+    drawn = rows_of(plan(n_rows, batch_size), -(-3 * n_rows // batch_size))
+    for epoch in range(3):
+        assert sorted(drawn[epoch * n_rows : (epoch + 1) * n_rows]) == list(range(n_rows))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_the_batch_size_regroups_one_and_the_same_order(first: int, second: int) -> None:
+    n = 9 * 8 * 7
+    assert rows_of(plan(batch_size=first), n // first)[: n // 2] == rows_of(plan(batch_size=second), n // second)[: n // 2]
+
+
+def test_order_depends_on_seed_fingerprint_and_pass() -> None:
+    reference = rows_of(plan(batch_size=50), 2)
+    assert rows_of(plan(batch_size=50, seed=1), 2) != reference
+    assert rows_of(plan(batch_size=50, fingerprint="abd"), 2) != reference
+    assert reference[:50] != reference[50:]
+    assert reference[:50] != sorted(reference[:50])
+
+
+def test_any_step_can_be_asked_for_first() -> None:
+    far = plan(n_rows=10**9, batch_size=1024)
+    rows = far.rows(10**7)
+    assert rows.dtype == np.int64 and len(set(rows.tolist())) == 1024
+    assert (far.rows(10**7) == rows).all() and far.start(10**7) == 1024 * 10**7
