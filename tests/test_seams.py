@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,8 +20,8 @@ def view(rows: int, groups: list[int] | None = None, name: str = "a") -> View:
     return View(
         name=name,
         tensors={"input_ids": numbers[:, None].expand(-1, 4) % 20, "other": numbers},
-        units=numbers + 1,
-        groups=None if groups is None else torch.tensor(groups),
+        units=np.arange(rows) + 1,
+        groups=None if groups is None else np.array(groups),
     )
 
 

@@ -15,8 +15,8 @@ from picolm.config import schema
 from picolm.config.loading import config_hash
 from picolm.data.preparation import Progress, cached
 from picolm.data.prepared import TokenData
-from picolm.data.split import Split
 from picolm.data.rows import Rows
+from picolm.data.split import Split
 from picolm.errors import PicoLMError
 from picolm.model.generation import Sampling
 from picolm.model.generation import generate as generate_ids

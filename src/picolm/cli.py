@@ -89,8 +89,8 @@ def train(
     """
     config = _load(target, overrides, data)
     from picolm.assembly import train as train_run
-    from picolm.terminal import PreparationProgress, messages
-    from picolm.training.display import display_for
+    from picolm.terminal.display import display_for
+    from picolm.terminal.progress import PreparationProgress, messages
     from picolm.training.interruption import Interruption
 
     console = messages()
@@ -138,7 +138,7 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p)
     text = generate_text(target, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed)
     if as_json:
-        from picolm.terminal import print_json
+        from picolm.terminal.tables import print_json
 
         print_json({"prompt": prompt, "text": text, "seed": seed})
     else:
@@ -154,7 +154,7 @@ def show(run: RunPath, as_json: AsJson = False) -> None:
     """
     from picolm.runs.directory import RunDirectory
     from picolm.runs.summary import summarize
-    from picolm.terminal import print_json, print_run
+    from picolm.terminal.tables import print_json, print_run
 
     (print_json if as_json else print_run)(summarize(RunDirectory.open(run)))
 
@@ -173,7 +173,7 @@ def diff(
         picolm diff runs/demo runs/demo-2
     """
     from picolm.config.difference import difference
-    from picolm.terminal import inline, print_json, print_table
+    from picolm.terminal.tables import inline, print_json, print_table
 
     changes = difference(_described(left), _described(right))
     if as_json:
@@ -207,7 +207,7 @@ def config_list(as_json: AsJson = False) -> None:
     """List the presets with their sizes."""
     from picolm.config.loading import load_config, preset_names
     from picolm.model.size import count_parameters
-    from picolm.terminal import print_json, print_table
+    from picolm.terminal.tables import print_json, print_table
 
     rows = []
     for name in preset_names():
@@ -237,7 +237,7 @@ def config_show(target: ConfigTarget, overrides: Overrides = None, as_json: AsJs
 
     values = _load(target, overrides, None).model_dump(mode="json")
     if as_json:
-        from picolm.terminal import print_json
+        from picolm.terminal.tables import print_json
 
         print_json(values)
     else:
@@ -272,7 +272,7 @@ def data_prepare(
     """
     from picolm.config.loading import build_config
     from picolm.data.preparation import prepare
-    from picolm.terminal import PreparationProgress, messages
+    from picolm.terminal.progress import PreparationProgress, messages
 
     config = build_config(
         {
@@ -295,7 +295,7 @@ def data_prepare(
 @data_app.command("show")
 def data_show(
     directory: Annotated[Path, typer.Argument(help="A directory made by `picolm data prepare`.")],
-    samples: Annotated[int, typer.Option(min=0, help="Documents to show of each split.")] = 2,
+    samples: Annotated[int, typer.Option(min=0, help="Training documents to show the beginning of.")] = 2,
     as_json: AsJson = False,
 ) -> None:
     """Print counts, domains and samples of prepared data.
@@ -305,7 +305,7 @@ def data_show(
     """
     from picolm.data.prepared import TokenData
     from picolm.data.summary import summarise
-    from picolm.terminal import print_data, print_json
+    from picolm.terminal.tables import print_data, print_json
 
     (print_json if as_json else print_data)(summarise(TokenData.open(directory, verify="sizes"), samples=samples))
 

@@ -79,19 +79,19 @@ class View:
     name: str
     tensors: Mapping[str, Tensor]
     """Named tensors, each [R, ...]."""
-    units: Tensor
-    """[R] int64: in each row, how many of the things the loss is averaged over (scored tokens, as a rule)."""
+    units: IntArray
+    """[R], on the host: in each row, how many of the things the loss is averaged over (scored tokens, as a rule)."""
     inputs: tuple[str, ...] = ("input_ids",)
     """Names of the tensors that the model's forward takes."""
     token_fields: frozenset[str] = frozenset({"input_ids"})
     """Names of the tensors that hold token ids."""
-    groups: Tensor | None = None
-    """[R] int64, ascending: rows with equal numbers are never parted (an episode). None: every row may be."""
+    groups: IntArray | None = None
+    """[R], ascending: rows with equal numbers are never parted (an episode). None: every row may be."""
 
     @property
     def n_rows(self) -> int:
         """Number of rows, R."""
-        return int(self.units.shape[0])
+        return len(self.units)
 
     @property
     def n_units(self) -> int:
@@ -120,7 +120,7 @@ class View:
     def _borders(self) -> list[int]:
         if self.groups is None:
             return list(range(1, self.n_rows + 1))
-        changes = torch.nonzero(self.groups[1:] != self.groups[:-1]).flatten() + 1
+        changes = np.flatnonzero(np.diff(self.groups)) + 1
         return [*changes.tolist(), self.n_rows]
 
     def _rows(self, rows: slice) -> View:

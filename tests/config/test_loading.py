@@ -28,6 +28,10 @@ def test_yaml_command_line_and_python_are_three_spellings_of_one_value(tmp_path:
     assert config_hash(by_file) == config_hash(by_python) != config_hash(load_config("demo"))
 
 
+def test_one_string_is_a_list_of_one() -> None:
+    assert load_config("demo", ["data.sources=a.txt"]).data.sources == ("a.txt",)
+
+
 def test_a_file_inherits_from_a_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("preset: demo\ntraining: {steps: 7, batch_size: 3}\nschedule: {warmup_steps: 2}\n")
     (tmp_path / "child.yaml").write_text("preset: base.yaml\ntraining: {steps: 9}\n")

@@ -17,11 +17,11 @@ PositiveReal = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+def _one_is_a_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
-Strings = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list)]
 
 
 class Section(BaseModel):
@@ -285,9 +285,9 @@ class Config(Section):
                 f"model.max_length {self.model.max_length}"
             )
         decay_end = self.schedule.decay_steps or self.training.steps
-        if self.schedule.kind != "constant" and self.schedule.warmup_steps >= decay_end:
+        if self.schedule.kind != "constant" and self.schedule.warmup_steps > decay_end:
             raise ValueError(
-                f"schedule.warmup_steps {self.schedule.warmup_steps} must be smaller than the step "
+                f"schedule.warmup_steps {self.schedule.warmup_steps} is beyond the step "
                 f"at which the decay ends, {decay_end}"
             )
         return self

@@ -13,15 +13,15 @@ _UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
 
 _ROUNDS = 8
 # On fewer bits a Feistel network reaches some orders more often than others, however many its rounds.
-_LEAST_HALF = 4
+_LEAST_HALF = 3
 
 
 class KeyedPermutation:
     """A bijection of range(n), a pure function of (n, key).
 
-    A balanced Feistel network (Luby & Rackoff 1988) on the smallest domain of an even number of bits, eight or more,
+    A balanced Feistel network (Luby & Rackoff 1988) on the smallest domain of an even number of bits, six or more,
     that holds n; results outside range(n) are permuted again until they fall inside (cycle walking: Black & Rogaway
-    2002), fewer than four times on average where n exceeds 64.
+    2002), fewer than four times on average where n exceeds 16.
     """
 
     def __init__(self, n: int, *key: Key) -> None:

@@ -40,17 +40,14 @@ class SplitWriter:
         name: of the split, and of its folder.
         separator_id: the token before, between and after documents.
         token_type: little-endian unsigned integers that hold every id.
-        shard_bytes: size at which a new shard begins.
     """
 
-    def __init__(
-        self, directory: Path, name: str, separator_id: int, token_type: str, *, shard_bytes: int = SHARD_BYTES
-    ) -> None:
+    def __init__(self, directory: Path, name: str, separator_id: int, token_type: str) -> None:
         self._root, self._name = directory, name
         (directory / name).mkdir()
         self._separator_id = separator_id
         self._type = np.dtype(token_type).newbyteorder("<")
-        self._tokens_per_shard = shard_bytes // self._type.itemsize
+        self._tokens_per_shard = SHARD_BYTES // self._type.itemsize
         self._shards: list[Shard] = []
         self._shard: _OpenShard | None = None
         self._tokens = 0

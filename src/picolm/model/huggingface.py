@@ -144,7 +144,9 @@ def model_config(values: Mapping[str, Any], *, origin: Path) -> schema.Model:
     try:
         head_dim = values["hidden_size"] // values["num_attention_heads"]
         if values.get("head_dim", head_dim) != head_dim:
-            raise PicoLMError(f"{origin} asks for heads of width {values['head_dim']}, PicoLM has {head_dim} there only")
+            raise PicoLMError(
+                f"{origin} asks for heads of width {values['head_dim']}, PicoLM only hidden_size / heads = {head_dim}"
+            )
         return schema.Model(
             vocab_size=values["vocab_size"],
             d_model=values["hidden_size"],

@@ -24,8 +24,8 @@ class CausalFormulation(Formulation):
         """One view: inputs are a row's first T tokens, targets its last T; padding (at the end) is not scored."""
         tokens = torch.from_numpy(sequences.tokens)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        n_scored = torch.from_numpy(np.maximum(sequences.valid - 1, 0))
-        padding = torch.arange(targets.shape[1])[None] >= n_scored[:, None]
+        n_scored = np.maximum(sequences.valid - 1, 0)
+        padding = torch.arange(targets.shape[1])[None] >= torch.from_numpy(n_scored)[:, None]
         view = View(
             name=NAME,
             # Padding stands behind every real token, so causality hides it and no mask is needed.

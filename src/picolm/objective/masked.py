@@ -68,7 +68,7 @@ class MaskedFormulation(Formulation):
         view = View(
             name=NAME,
             tensors=tensors,
-            units=torch.from_numpy(chosen.sum(axis=1)),
+            units=chosen.sum(axis=1, dtype=np.int64),
             inputs=("input_ids", "attention_mask") if "attention_mask" in tensors else ("input_ids",),
             token_fields=frozenset({"input_ids", "targets"}),
         )

@@ -95,4 +95,3 @@ def table(value: object, *keys: str) -> Line:
 
 def _with_steps(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if type(line.get("step")) is int]
-

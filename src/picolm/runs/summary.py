@@ -41,4 +41,3 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
             for checkpoint in run.checkpoints
         ],
     }
-

@@ -18,8 +18,8 @@ from picolm.text.phrases import Draw, Phrase, Speaker, sentence
 
 COUNT = 4000
 # Of the default corpus: these let a cache know it without generating it. A test compares them with the real ones.
-CORPUS_BYTES = 1990206
-CORPUS_SHA256 = "6ca2ecf55e32d8a8507657abec056c7e261d02f63b61d0dbc3964fdd104289c6"
+CORPUS_BYTES = 1988458
+CORPUS_SHA256 = "d283c238449e3e575e38008fb9d7097ef925bb04b529dffbd8c80183a9a4c4e5"
 
 
 def documents(seed: int = 0, count: int = COUNT) -> Iterator[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -115,8 +116,8 @@ class DocumentReader(Iterator[Document]):
     def _record(self, line: bytes, number: int) -> dict[str, JSON]:
         text = self._decode(line, number)
         try:
-            # Python writes NaN where JSON has nothing to say; such a value is read as null.
-            record = json.loads(text, parse_constant=lambda _: None)
+            # Python writes NaN and Infinity, which JSON cannot hold; they are read as null.
+            record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
         except json.JSONDecodeError as error:
             raise self._error(number, f"is not valid JSON: {error.msg} at column {error.colno}") from error
         except (ValueError, RecursionError) as error:
@@ -178,6 +179,11 @@ def _describe(value: JSON) -> str:
         return "null"
     kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return kinds[type(value)]
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _is_unicode(text: str) -> bool:

@@ -72,7 +72,7 @@ def expand(sources: Sequence[str]) -> list[SourceFile]:
 
     Args:
         sources: each a path to a .txt, .jsonl or .jsonl.gz file, a folder (all such files below it, hidden ones left
-            out), a glob (`**` too), or `embedded:english`.
+            out), a glob (`**` too; hidden ones left out), or `embedded:english`.
 
     Returns:
         The files in the order of the sources, sorted within each, without duplicates.
@@ -109,7 +109,7 @@ def _files_below(folder: Path, what: str) -> list[SourceFile]:
     files = [
         SourceFile(path)
         for path in sorted(folder.rglob("*"))
-        if _suffix(path) and path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if _suffix(path) and path.is_file() and not _is_hidden(path.relative_to(folder))
     ]
     if not files:
         raise PicoLMError(f"{what} holds no text files; {_READ}")
@@ -120,7 +120,8 @@ def _glob(source: str, pattern: Path) -> list[SourceFile]:
     magic = next(index for index, part in enumerate(pattern.parts) if _MAGIC & set(part))
     root, rest = Path(*pattern.parts[:magic]), str(Path(*pattern.parts[magic:]))
     try:
-        matches = sorted(root.glob(rest))
+        # As in a shell, `*` does not mean hidden files.
+        matches = sorted(path for path in root.glob(rest) if not _is_hidden(path.relative_to(root)))
     except ValueError as error:
         raise PicoLMError(f"the pattern {source} is not a valid glob: {error}") from error
     if not matches:
@@ -131,8 +132,11 @@ def _glob(source: str, pattern: Path) -> list[SourceFile]:
     return files
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _suffix(path: Path) -> str:
-    # Whichever is longest: `.jsonl.gz` has no shorter member in the list that it also ends with.
     return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix) and path.name != suffix), "")
 
 

@@ -152,8 +152,15 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-        """Return each text's ids, int64 [n], without any special token added."""
-        encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        """Return each text's ids, int64 [n], without any special token added.
+
+        Raises:
+            PicoLMError: a text has what a loaded tokenizer neither knows nor has an unknown token for.
+        """
+        try:
+            encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception
+            raise PicoLMError(f"the tokenizer cannot encode a text: {error}") from error
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from picolm.config import schema
-from picolm.data.split import Split
 from picolm.data.rows import ValidationRows
+from picolm.data.split import Split
 from picolm.seams import Formulation, Objective, Sequences, View
 from picolm.training.numerics import autocast
 

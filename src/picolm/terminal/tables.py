@@ -1,22 +1,14 @@
-"""What the command line prints: tables, JSON, progress. Results go to standard output, messages to standard error."""
+"""Results on standard output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from picolm.training.display import QUIET_SECONDS
-
-
-def messages() -> Console:
-    """The console for everything that is not a result."""
-    return Console(stderr=True)
 
 
 def print_json(value: object) -> None:
@@ -55,57 +47,35 @@ def print_run(summary: Mapping[str, Any]) -> None:
         "skipped steps": str(summary["skipped"]),
         "config hash": summary["config_hash"][:12],
     }
-    print_table([summary["path"], ""], [[key, value] for key, value in facts.items()])
+    console = Console()
+    console.print(f"[bold]{escape(summary['path'])}[/bold]", highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    for key, value in facts.items():
+        grid.add_row(key, value)
+    console.print(grid, highlight=False)
     if summary["validation"]:
         _print_validation(summary["validation"])
     if summary["checkpoints"]:
-        rows = [[c["path"], _size(c["bytes"])] for c in summary["checkpoints"]]
+        rows = [[c["path"], readable_size(c["bytes"])] for c in summary["checkpoints"]]
         print_table(["checkpoint", "size"], rows)
     for sample in summary["samples"]:
         text = f"[bold]{escape(sample['prompt'])}[/bold]{escape(sample['text'])}"
-        Console().print(f"[dim]sample[/dim] {text}", highlight=False)
+        console.print(f"[dim]sample[/dim] {text}", highlight=False)
 
 
 def print_data(summary: Mapping[str, Any]) -> None:
     """Print prepared data as `data.summary.summarise` describes them."""
     for split, figures in summary["splits"].items():
+        counts = figures["domains"] | {"all": figures}
         rows = [
-            [
-                name,
-                f"{d['documents']:,}",
-                f"{d['tokens']:,}",
-                f"{d['bytes']:,}",
-                f"{d['bytes'] / max(d['tokens'], 1):.2f}",
-            ]
-            for name, d in figures["domains"].items()
+            [name, f"{c['documents']:,}", f"{c['tokens']:,}", f"{c['bytes']:,}", f"{c['bytes_per_token']:.2f}"]
+            for name, c in counts.items()
         ]
-        title = f"{split}: {figures['documents']:,} documents, {figures['tokens']:,} tokens"
-        print_table(["domain", "documents", "tokens", "bytes", "bytes per token"], rows, title=title)
-        for sample in figures.get("samples", []):
-            Console().print(f"[dim]{escape(sample['id'])}[/dim] {escape(sample['text'])}", highlight=False)
-
-
-class PreparationProgress:
-    """Shows how far the preparation of data is: a live bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._phase = ""
-        self._last_line = time.monotonic()
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` bytes of a phase are done."""
-        now = time.monotonic()
-        share = f"{100 * done / max(total, 1):.0f}%"
-        if self._console.is_terminal:
-            end = "\n" if done >= total else "\r"
-            self._console.print(f"{phase} {share}  ({_size(done)} of {_size(total)})   ", end=end, highlight=False)
-        elif phase != self._phase or now - self._last_line >= QUIET_SECONDS:
-            self._console.print(
-                f"{phase} ({_size(total)})" if phase != self._phase else f"{phase} {share}", highlight=False
-            )
-            self._last_line = now
-        self._phase = phase
+        used = f"{figures['vocabulary_used']:,} of {summary['vocab_size']:,} tokens of the vocabulary occur"
+        print_table(["domain", "documents", "tokens", "bytes", "bytes per token"], rows, title=f"{split}: {used}")
+    for sample in summary["samples"]:
+        heading = f"[bold]{escape(sample['id'])}[/bold] [dim]{escape(sample['domain'])}[/dim]"
+        Console().print(f"{heading} {escape(sample['text'])}", highlight=False)
 
 
 def _print_validation(validation: Mapping[str, Any]) -> None:
@@ -139,7 +109,8 @@ def _at(tokens_per_second: float | None) -> str:
     return "" if tokens_per_second is None else f" at {tokens_per_second:,.0f} tokens/s"
 
 
-def _size(n_bytes: float) -> str:
+def readable_size(n_bytes: float) -> str:
+    """Bytes in the unit that leaves few digits."""
     for unit in ("B", "kB", "MB"):
         if n_bytes < 1000:
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"

@@ -19,9 +19,7 @@ from rich.progress import (
 )
 
 from picolm.seams import Observer
-
-QUIET_SECONDS = 10.0
-"""Plain lines about training come at most this often."""
+from picolm.terminal.progress import QUIET_SECONDS
 
 
 def display_for(console: Console) -> Observer:

@@ -1,0 +1,133 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import picolm
+from picolm.cli import main
+from picolm.runs.directory import RunDirectory
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    monkeypatch.setattr("sys.argv", ["picolm", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    printed = capsys.readouterr()
+    assert exit_.value.code == 0, printed.err
+    return printed.out
+
+
+@pytest.fixture
+def picolm_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call(monkeypatch, capsys, *arguments)
+
+
+def as_overrides(values: dict[str, object]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
+    text = picolm_cli("--help")
+    for command in ("train", "generate", "show", "diff", "report", "config", "data"):
+        assert f" {command} " in text
+    assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"
+    for command in ("train", "generate", "show", "diff", "report", "config show", "data prepare", "data show"):
+        assert "Example" in picolm_cli(*command.split(), "--help"), command
+
+
+def test_config_show_prints_yaml_that_is_the_same_configuration(picolm_cli: Any, tmp_path: Path) -> None:
+    text = picolm_cli("config", "show", "small", "training.steps=77000")
+    (tmp_path / "again.yaml").write_text(text)
+    assert picolm.load_config(tmp_path / "again.yaml") == picolm.load_config("small", {"training.steps": 77000})
+    assert json.loads(picolm_cli("config", "show", "small", "--json"))["model"]["d_model"] == 384
+
+
+def test_config_list_prints_the_published_counts(picolm_cli: Any) -> None:
+    counts = {row["preset"]: row["parameters"] for row in json.loads(picolm_cli("config", "list", "--json"))}
+    assert counts["tiny"] == 11_282_784 and counts["large"] == 569_808_384
+    assert "11,282,784" in picolm_cli("config", "list")
+
+
+def test_diff_of_presets_files_and_runs(picolm_cli: Any, tmp_path: Path, small_run: dict[str, object]) -> None:
+    changes = json.loads(picolm_cli("diff", "tiny", "small", "--json"))
+    assert {c["key"]: (c["left"], c["right"]) for c in changes} == {
+        "model.d_model": (96, 384),
+        "model.d_ffn": (384, 1536),
+        "training.micro_batch_size": (16, 8),
+    }
+    assert picolm_cli("diff", "tiny", "tiny") == "no difference\n"
+    for name, rate in (("one", 1e-3), ("two", 2e-3)):
+        config = picolm.load_config(None, {**small_run, "training.steps": 3, "optimizer.learning_rate": rate})
+        picolm.train(config, name=name, runs_dir=tmp_path / "runs")
+    (change,) = json.loads(picolm_cli("diff", "runs/one", "runs/two", "--json"))
+    assert change == {"key": "optimizer.learning_rate", "left": 0.001, "right": 0.002}
+    table = picolm_cli("diff", "runs/one", "runs/two")
+    assert "optimizer.learning_rate" in table and "0.002" in table
+
+
+def test_train_show_generate_and_report(picolm_cli: Any, tmp_path: Path, small_run: dict[str, object]) -> None:
+    summary = json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))
+    assert summary["name"] == "demo" and summary["step"] == summary["steps"] == 12
+    assert summary == json.loads(picolm_cli("show", "runs/demo", "--json"))
+    run = RunDirectory.open(tmp_path / "runs" / "demo")
+    assert summary["validation"]["last"] == [line for line in run.log if line["event"] == "validation"][-1]
+    shown = picolm_cli("show", "runs/demo")
+    for part in ("12 of 12", "bits per byte", "step-00000012", "vocabulary 300"):
+        assert part in shown
+    text = picolm_cli("generate", "runs/demo", "one two", "--max-tokens", "6", "--seed", "3")
+    assert text.startswith("one two")
+    assert text == picolm_cli("generate", str(run.checkpoints[-1].path), "one two", "--max-tokens", "6", "--seed", "3")
+    assert json.loads(picolm_cli("generate", "runs/demo", "one", "--json"))["prompt"] == "one"
+    assert Path(picolm_cli("report", "runs/demo", "--out", "page.html").strip()).read_text().startswith("<!doctype html>")
+    # A second run of the same configuration takes the next free name.
+    assert json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))["name"] == "demo-2"
+
+
+def test_data_prepare_and_train_on_it(picolm_cli: Any, corpus: Path, small_run: dict[str, object]) -> None:
+    arguments = ("data", "prepare", str(corpus), "--out", "counting", "--tokenizer", "characters")
+    first = json.loads(picolm_cli(*arguments, "--json"))
+    assert set(first["splits"]["train"]["domains"]) == {"up", "down"}
+    assert json.loads(picolm_cli(*arguments, "--json")) == first
+    shown = picolm_cli("data", "show", "counting", "--samples", "1")
+    assert "bytes per token" in shown and "counting.jsonl" in shown
+    overrides = {key: value for key, value in small_run.items() if key not in ("data.sources", "tokenizer.vocab_size")}
+    summary = json.loads(picolm_cli("train", "demo", *as_overrides({**overrides, "data.prepared": "counting"}), "--json"))
+    assert summary["data"]["tokenizer"]["vocab_size"] < 60
+
+
+LAZY = "import sys; {statement}; print([m for m in ('torch', 'transformers', 'numpy', 'pyarrow', 'plotly') if m in sys.modules])"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import picolm; picolm.load_config('tiny'); dir(picolm)",
+        "from picolm.cli import app; from typer.testing import CliRunner; CliRunner().invoke(app, ['--help'])",
+        "from picolm.cli import app; from typer.testing import CliRunner; CliRunner().invoke(app, ['config', 'list'])",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_used(statement: str) -> None:
+    command = [sys.executable, "-c", LAZY.format(statement=statement)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_show_does_not_load_torch(small_run: dict[str, object], tmp_path: Path) -> None:
+    run = picolm.train(picolm.load_config(None, {**small_run, "training.steps": 3}), name="run", runs_dir=tmp_path)
+    statement = f"sys.argv = ['picolm', 'show', {str(run.path)!r}, '--json']; from picolm.cli import app; app(standalone_mode=False)"
+    result = subprocess.run([sys.executable, "-c", LAZY.format(statement=statement)], capture_output=True, text=True, check=True)
+    assert result.stdout.rstrip().endswith("[]")
+
+
+def test_an_unknown_attribute_of_the_package_is_named() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        picolm.trian  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_every_public_name_is_there() -> None:
+    for name in picolm.__all__:
+        assert getattr(picolm, name) is not None
