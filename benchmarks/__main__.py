@@ -1,4 +1,4 @@
-"""`python -m benchmarks` (or `make bench`): every benchmark, one after the other, as ratios to a peer in the same run."""
+"""`python -m benchmarks` (or `make bench`): every benchmark, as ratios to a peer in the same run."""
 
 import json
 import platform
@@ -15,7 +15,9 @@ def main() -> None:
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     print(f"torch {torch.__version__}, {machine['threads']} threads, {machine['processor']}")
     rows = training_step.run()
-    RESULTS.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "training_step": rows}, indent=2) + "\n")
+    RESULTS.write_text(
+        json.dumps({"machine": machine, "torch": torch.__version__, "training_step": rows}, indent=2) + "\n"
+    )
     worst = min(row["ratio"] for row in rows)
     print(f"summary: PicoLM makes {worst:.2f}x the tokens/s of the plain loop or more, over {len(rows)} shapes")
 

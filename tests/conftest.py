@@ -25,7 +25,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small JSONL corpus of two domains with something to learn: counting in words, forwards and backwards."""
     import json
 
-    words = "zero one two three four five six seven eight nine ten eleven twelve".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     file = tmp_path_factory.mktemp("corpus") / "counting.jsonl"
     with file.open("w", encoding="utf-8") as out:
         for number in range(120):

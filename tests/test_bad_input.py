@@ -72,7 +72,13 @@ def world(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> World:
 
 
 def train(*arguments: str) -> Callable[[World], list[str]]:
-    return lambda world: ["train", "demo", *(a.format(**world) for a in arguments), "--runs-dir", str(world["root"] / "new")]
+    return lambda world: [
+        "train",
+        "demo",
+        *(a.format(**world) for a in arguments),
+        "--runs-dir",
+        str(world["root"] / "new"),
+    ]
 
 
 def command(*arguments: str) -> Callable[[World], list[str]]:
@@ -97,9 +103,15 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "override without =": (train("training.steps"), "is not an override; write key.path=value"),
     "word for a number": (train("training.steps=many"), "training.steps must be a whole number, not 'many'"),
     "fraction of a step": (train("training.steps=1.5"), "training.steps must be a whole number, not 1.5"),
-    "number below its range": (train("training.batch_size=0"), "training.batch_size must be greater than or equal to 1"),
+    "number below its range": (
+        train("training.batch_size=0"),
+        "training.batch_size must be greater than or equal to 1",
+    ),
     "number that is not finite": (train("optimizer.learning_rate=.inf"), "must be a finite number"),
-    "word that is no choice": (train("schedule.kind=cosin"), "schedule.kind must be one of 'linear', 'cosine', 'constant'"),
+    "word that is no choice": (
+        train("schedule.kind=cosin"),
+        "schedule.kind must be one of 'linear', 'cosine', 'constant'",
+    ),
     "unknown objective": (train("objective.kind=maskd"), "objective.kind must be one of 'causal', 'masked'"),
     "heads that do not divide": (train("model.n_heads=7"), "d_model 128 is not a multiple of n_heads 7"),
     "pico init with tying": (train("model.init.scheme=pico"), "far too large for a tied output matrix"),
@@ -111,6 +123,8 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
         "model.vocab_size 100 is smaller than the tokenizer's",
     ),
     # sources
+    "no source": (train("data.sources=[]"), "`sources` is empty"),
+    "sources and prepared data": (train("data.prepared={prepared}", "data.sources=[a.txt]"), "not both"),
     "missing source": (source("empti.txt"), "empty.txt'?"),
     "glob without match": (source("*.nope"), "*.nope"),
     "folder without text": (source("nothing here"), "nothing here"),

@@ -82,7 +82,9 @@ def test_train_show_generate_and_report(picolm_cli: Any, tmp_path: Path, small_r
     assert text.startswith("one two")
     assert text == picolm_cli("generate", str(run.checkpoints[-1].path), "one two", "--max-tokens", "6", "--seed", "3")
     assert json.loads(picolm_cli("generate", "runs/demo", "one", "--json"))["prompt"] == "one"
-    assert Path(picolm_cli("report", "runs/demo", "--out", "page.html").strip()).read_text().startswith("<!doctype html>")
+    assert (
+        Path(picolm_cli("report", "runs/demo", "--out", "page.html").strip()).read_text().startswith("<!doctype html>")
+    )
     # A second run of the same configuration takes the next free name.
     assert json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))["name"] == "demo-2"
 
@@ -95,11 +97,20 @@ def test_data_prepare_and_train_on_it(picolm_cli: Any, corpus: Path, small_run: 
     shown = picolm_cli("data", "show", "counting", "--samples", "1")
     assert "bytes per token" in shown and "counting.jsonl" in shown
     overrides = {key: value for key, value in small_run.items() if key not in ("data.sources", "tokenizer.vocab_size")}
-    summary = json.loads(picolm_cli("train", "demo", *as_overrides({**overrides, "data.prepared": "counting"}), "--json"))
+    summary = json.loads(
+        picolm_cli("train", "demo", *as_overrides({**overrides, "data.prepared": "counting"}), "--json")
+    )
     assert summary["data"]["tokenizer"]["vocab_size"] < 60
 
 
-LAZY = "import sys; {statement}; print([m for m in ('torch', 'transformers', 'numpy', 'pyarrow', 'plotly') if m in sys.modules])"
+HEAVY = ("torch", "transformers", "numpy", "pyarrow", "plotly")
+
+
+def heavy_modules_after(statement: str) -> str:
+    """What a fresh interpreter has loaded after a statement, as the last line that it prints."""
+    code = f"import sys; {statement}; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -111,16 +122,15 @@ LAZY = "import sys; {statement}; print([m for m in ('torch', 'transformers', 'nu
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_used(statement: str) -> None:
-    command = [sys.executable, "-c", LAZY.format(statement=statement)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert heavy_modules_after(statement) == "[]"
 
 
-def test_show_does_not_load_torch(small_run: dict[str, object], tmp_path: Path) -> None:
+def test_show_loads_nothing_heavy(small_run: dict[str, object], tmp_path: Path) -> None:
     run = picolm.train(picolm.load_config(None, {**small_run, "training.steps": 3}), name="run", runs_dir=tmp_path)
-    statement = f"sys.argv = ['picolm', 'show', {str(run.path)!r}, '--json']; from picolm.cli import app; app(standalone_mode=False)"
-    result = subprocess.run([sys.executable, "-c", LAZY.format(statement=statement)], capture_output=True, text=True, check=True)
-    assert result.stdout.rstrip().endswith("[]")
+    arguments = ["picolm", "show", str(run.path), "--json"]
+    assert (
+        heavy_modules_after(f"sys.argv = {arguments}; from picolm.cli import app; app(standalone_mode=False)") == "[]"
+    )
 
 
 def test_an_unknown_attribute_of_the_package_is_named() -> None:

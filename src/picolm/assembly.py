@@ -78,7 +78,7 @@ def train(
         runs_dir: where runs stand.
         observers: who is told of the record while it is made.
         progress: who is told while the data are prepared.
-        interruption: a flag that ends the run after the step in progress; None: Ctrl-C and SIGTERM raise one.
+        interruption: holds back Ctrl-C and SIGTERM while the model trains; tells afterwards whether one came.
 
     Returns:
         The run. It holds `log.jsonl`, a checkpoint of the last step, samples and `report.html`.
@@ -98,7 +98,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(RunLock(run.path))
         stack.enter_context(numerics(config.training))
-        interruption = interruption or stack.enter_context(Interruption())
+        interruption = stack.enter_context(interruption or Interruption())
         append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1})
         _train(run, ingredients, device, observers, interruption)
     write_run_report(run)
@@ -155,6 +155,7 @@ def identity(ingredients: Ingredients, name: str) -> dict[str, Any]:
         "seeds": config.seeds.model_dump(),
         "data": {
             "fingerprint": data.fingerprint,
+            "directory": str(data.directory),
             "splits": splits,
             "tokenizer": {
                 "fingerprint": ingredients.tokenizer.fingerprint,
@@ -303,10 +304,34 @@ def open_model(target: Path | str) -> tuple[Transformer, Tokenizer]:
 
 
 def generate(
-    target: Path | str, prompt: str = "", *, max_tokens: int = 100, sampling: Sampling | None = None, seed: int = 0
+    target: Path | str,
+    prompt: str = "",
+    *,
+    max_tokens: int = 100,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    on_text: Callable[[str], None] | None = None,
 ) -> str:
-    """Continue a prompt with a trained model; returns what was added."""
+    """Continue a prompt with a trained model.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        prompt: the beginning; empty: a new document.
+        max_tokens: tokens to add at most.
+        sampling: how each is drawn; None: as the samples of a run by default.
+        seed: the same seed gives the same text.
+        on_text: told after each token what has been added so far.
+
+    Returns:
+        What was added, without the prompt.
+    """
     model, tokenizer = open_model(target)
     return continue_text(
-        model, tokenizer, prompt, max_tokens=max_tokens, sampling=sampling or Sampling(0.8, 0, 0.95), seed=seed
+        model,
+        tokenizer,
+        prompt,
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling.of(schema.Samples()),
+        seed=seed,
+        on_text=on_text,
     )

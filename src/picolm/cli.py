@@ -94,16 +94,16 @@ def train(
     from picolm.training.interruption import Interruption
 
     console = messages()
-    with Interruption() as interruption:
-        run = train_run(
-            config,
-            name=name,
-            stem=Path(target).stem,
-            runs_dir=runs_dir,
-            observers=[display_for(console)],
-            progress=PreparationProgress(console),
-            interruption=interruption,
-        )
+    interruption = Interruption()
+    run = train_run(
+        config,
+        name=name,
+        stem=Path(target).stem,
+        runs_dir=runs_dir,
+        observers=[display_for(console)],
+        progress=PreparationProgress(console),
+        interruption=interruption,
+    )
     show(run.path, as_json)
     if interruption.signal is not None:
         console.print(f"ended early by {interruption.signal.name}; the model was saved")
@@ -136,13 +136,15 @@ def generate(
     from picolm.model.generation import Sampling
 
     sampling = Sampling(temperature, top_k, top_p)
-    text = generate_text(target, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed)
-    if as_json:
-        from picolm.terminal.tables import print_json
+    from picolm.terminal.progress import Typewriter
+    from picolm.terminal.tables import print_json
 
+    typewriter = None if as_json else Typewriter(prompt)
+    text = generate_text(target, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, on_text=typewriter)
+    if typewriter is None:
         print_json({"prompt": prompt, "text": text, "seed": seed})
     else:
-        typer.echo(prompt + text)
+        typewriter.end(text)
 
 
 @app.command()

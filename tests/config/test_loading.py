@@ -14,7 +14,9 @@ from picolm.errors import PicoLMError
 
 def test_yaml_command_line_and_python_are_three_spellings_of_one_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("preset: demo\noptimizer: {learning_rate: 3e-4, betas: [0.9, 0.99]}\ndata: {sources: [a.txt, b.txt]}\n")
+    file.write_text(
+        "preset: demo\noptimizer: {learning_rate: 3e-4, betas: [0.9, 0.99]}\ndata: {sources: [a.txt, b.txt]}\n"
+    )
     by_file = load_config(file)
     by_command = load_config(
         "demo", ["optimizer.learning_rate=3e-4", "optimizer.betas=[0.9, 0.99]", "data.sources=[a.txt, b.txt]"]
@@ -33,7 +35,9 @@ def test_one_string_is_a_list_of_one() -> None:
 
 
 def test_a_file_inherits_from_a_file_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("preset: demo\ntraining: {steps: 7, batch_size: 3}\nschedule: {warmup_steps: 2}\n")
+    (tmp_path / "base.yaml").write_text(
+        "preset: demo\ntraining: {steps: 7, batch_size: 3}\nschedule: {warmup_steps: 2}\n"
+    )
     (tmp_path / "child.yaml").write_text("preset: base.yaml\ntraining: {steps: 9}\n")
     config = load_config(tmp_path / "child.yaml")
     assert (config.training.steps, config.training.batch_size) == (9, 3)
@@ -90,7 +94,9 @@ def test_every_float_survives_yaml(value: float) -> None:
     assert parse_yaml(to_yaml({"x": value}), origin="test")["x"] == value
 
 
-@pytest.mark.parametrize("text", ["a: 1\na: 2", "a: [1, 2", "? [a]\n: 1", "1: x", "a: *b", "!!python/object:os.system {}"])
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "a: [1, 2", "? [a]\n: 1", "1: x", "a: *b", "!!python/object:os.system {}"]
+)
 def test_yaml_that_is_wrong_or_wants_to_run_code_is_refused_with_its_origin(text: str) -> None:
     with pytest.raises(PicoLMError, match=r"^mine\.yaml is not valid YAML"):
         parse_yaml(text, origin="mine.yaml")

@@ -24,11 +24,13 @@ def variant(**changes: object) -> Transformer:
 
 
 def plain_forward(model: Transformer, tokens: Tensor) -> Tensor:
-    """The same model written out naively: explicit scores, explicit mask, keys and values repeated for each query head."""
+    """The same model written out naively: explicit scores and mask, keys and values looked up for each query head."""
     config = model.config
     x = model.embedding.weight[tokens]
     length, group = tokens.shape[1], config.n_heads // config.n_kv_heads
-    allowed = torch.ones(length, length).tril().bool() if config.attention == "causal" else torch.ones(length, length).bool()
+    allowed = (
+        torch.ones(length, length).tril().bool() if config.attention == "causal" else torch.ones(length, length).bool()
+    )
 
     def norm(values: Tensor, weight: Tensor) -> Tensor:
         return values / (values.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * weight
@@ -63,7 +65,8 @@ def plain_forward(model: Transformer, tokens: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"tied": True}, {"qk_norm": True}, {"attention": "bidirectional"}, {"n_kv_heads": 4}, {"rope_theta": 50.0}]
+    "changes",
+    [{}, {"tied": True}, {"qk_norm": True}, {"attention": "bidirectional"}, {"n_kv_heads": 4}, {"rope_theta": 50.0}],
 )
 def test_forward_equals_the_model_written_out(changes: dict[str, object]) -> None:
     model, tokens = variant(**changes), ids(2, 11)

@@ -25,14 +25,20 @@ def sequences(rows: int, length: int, *, valid: list[int] | None = None, step: i
 
 
 def masked(seed: int = 0, **rates: float) -> MaskedFormulation:
-    return MaskedFormulation(
-        schema.Masked(**rates), mask_id=2, pad_id=1, special_ids=SPECIAL, vocab_size=50, seed=seed
-    )
+    return MaskedFormulation(schema.Masked(**rates), mask_id=2, pad_id=1, special_ids=SPECIAL, vocab_size=50, seed=seed)
 
 
 def model(attention: str = "causal") -> torch.nn.Module:
     config = schema.Model.model_validate(
-        {"vocab_size": 50, "d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "d_ffn": 24, "attention": attention}
+        {
+            "vocab_size": 50,
+            "d_model": 16,
+            "n_layers": 1,
+            "n_heads": 2,
+            "n_kv_heads": 1,
+            "d_ffn": 24,
+            "attention": attention,
+        }
     )
     return build_model(config, seed=0).double()
 
@@ -81,7 +87,9 @@ def test_causal_loss_equals_hugging_face_shifting() -> None:
     (view,) = formulation.views(rows, measure=False)
     net = model().requires_grad_(False)
     logits = net.logits(net(torch.from_numpy(rows.tokens)))
-    whole = F.cross_entropy(logits[:, :-1].flatten(0, 1), torch.from_numpy(rows.tokens[:, 1:]).flatten(), reduction="sum")
+    whole = F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), torch.from_numpy(rows.tokens[:, 1:]).flatten(), reduction="sum"
+    )
     assert loss_sum(view, formulation.terms(), "causal") == pytest.approx(float(whole), rel=1e-12)
 
 

@@ -73,7 +73,11 @@ def test_a_skipped_update_leaves_weights_moments_and_counts() -> None:
 
 
 def test_the_norm_is_that_of_the_whole_gradient_and_clipping_scales_it() -> None:
-    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(3))]
+    parameters = [
+        torch.nn.Parameter(torch.zeros(2)),
+        torch.nn.Parameter(torch.zeros(1)),
+        torch.nn.Parameter(torch.zeros(3)),
+    ]
     parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
     assert gradient_norm(parameters, None).item() == 5.0
     assert parameters[1].grad.item() == 4.0

@@ -29,7 +29,9 @@ def test_cosine_by_hand() -> None:
 
 def test_constant_and_a_decay_that_ends_before_the_run() -> None:
     assert multiples("constant", 2, 5) == [0.5, 1, 1, 1, 1]
-    assert multiples("linear", 1, 6, decay_steps=3, final_fraction=0.25) == pytest.approx([1, 0.75, 0.5, 0.25, 0.25, 0.25])
+    assert multiples("linear", 1, 6, decay_steps=3, final_fraction=0.25) == pytest.approx(
+        [1, 0.75, 0.5, 0.25, 0.25, 0.25]
+    )
 
 
 def test_the_published_schedule_of_the_suite() -> None:
@@ -39,9 +41,7 @@ def test_the_published_schedule_of_the_suite() -> None:
     assert at[124_999] == pytest.approx(75_001 / 197_501)
 
 
-@given(
-    st.sampled_from(["linear", "cosine", "constant"]), st.integers(0, 20), st.integers(21, 60), st.floats(0, 1)
-)
+@given(st.sampled_from(["linear", "cosine", "constant"]), st.integers(0, 20), st.integers(21, 60), st.floats(0, 1))
 def test_up_then_down_and_never_outside(kind: str, warmup: int, steps: int, final: float) -> None:
     values = multiples(kind, warmup, steps, final_fraction=final)
     peak = values.index(max(values))
@@ -71,7 +71,9 @@ def test_each_pass_shows_each_row_once(n_rows: int, batch_size: int) -> None:
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_the_batch_size_regroups_one_and_the_same_order(first: int, second: int) -> None:
     n = 9 * 8 * 7
-    assert rows_of(plan(batch_size=first), n // first)[: n // 2] == rows_of(plan(batch_size=second), n // second)[: n // 2]
+    assert (
+        rows_of(plan(batch_size=first), n // first)[: n // 2] == rows_of(plan(batch_size=second), n // second)[: n // 2]
+    )
 
 
 def test_order_depends_on_seed_fingerprint_and_pass() -> None:

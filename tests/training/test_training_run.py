@@ -38,7 +38,9 @@ MASKED: Overrides = {"objective": {"kind": "masked", "rate": 0.3}, "model.attent
 
 
 @pytest.mark.parametrize("changes", [{}, MASKED, {"training.precision": "bf16"}, {"model.dropout": 0.2}])
-def test_two_runs_of_one_configuration_are_the_same_bytes(small_run: Overrides, tmp_path: Path, changes: Overrides) -> None:
+def test_two_runs_of_one_configuration_are_the_same_bytes(
+    small_run: Overrides, tmp_path: Path, changes: Overrides
+) -> None:
     first = run({**small_run, **changes}, tmp_path, "first")
     torch.manual_seed(12345)  # nothing a run draws may come from the global generator
     second = run({**small_run, **changes}, tmp_path, "second")
@@ -111,7 +113,7 @@ def test_the_log_says_what_happened(small_run: Overrides, tmp_path: Path) -> Non
 def test_validation_is_token_weighted_and_its_bits_are_per_byte_of_text(small_run: Overrides, tmp_path: Path) -> None:
     overrides = {**small_run, "training.steps": 2, "schedule.warmup_steps": 1, "validation.batch_size": 3}
     result = run(overrides, tmp_path, "run")
-    model, tokenizer = picolm.open_model(result.path)
+    model, _ = picolm.open_model(result.path)
     data = assembly.prepare(picolm.load_config(None, overrides)).data
     split = data.split("validation")
     table = split.documents().to_pylist()
@@ -214,7 +216,12 @@ def test_too_many_skipped_steps_end_the_run_with_a_reason(
 ) -> None:
     Poison(set(range(3, 12))).attach(monkeypatch)
     with pytest.raises(PicoLMError, match=r"not finite in 3 of 6 steps, more than training\.nonfinite_limit=2"):
-        run({**small_run, "training.nonfinite_limit": 2, "validation.every": 0, "training.flush_every": 2}, tmp_path, "run")
+        run(
+            {**small_run, "training.nonfinite_limit": 2, "validation.every": 0, "training.flush_every": 2},
+            tmp_path,
+            "run",
+        )
+    assert "not finite" in RunDirectory.open(tmp_path / "run").log[-1]["reason"]
     assert len([line for line in RunDirectory.open(tmp_path / "run").log if line["event"] == "train"]) == 6
 
 
@@ -234,8 +241,8 @@ def test_a_signal_ends_the_run_after_the_step_with_a_saved_model(
     small_run: Overrides, tmp_path: Path, number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    with Interruption() as interruption:
-        result = run(small_run, tmp_path, "run", observers=[Interrupt(number)], interruption=interruption)
+    interruption = Interruption()
+    result = run(small_run, tmp_path, "run", observers=[Interrupt(number)], interruption=interruption)
     assert interruption.exit_code == 128 + number
     assert signal.getsignal(number) is before
     step = result.checkpoints[-1].step

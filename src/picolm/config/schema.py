@@ -63,9 +63,18 @@ class Data(Section):
         "hashes", description="what is checked of the shards when a run opens them"
     )
 
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        chosen = self.sources not in ((), Data.model_fields["sources"].default)
+        if self.prepared is not None and chosen:
+            raise ValueError("give `prepared` or `sources`, not both")
+        if self.prepared is None and not self.sources:
+            raise ValueError("`sources` is empty: name a text file, a folder, a glob, or embedded:english")
+        return self
+
 
 class Tokenizer(Section):
-    """How text becomes tokens."""
+    """How text becomes tokens; prepared data bring their own."""
 
     kind: Literal["bpe", "characters", "file"] = Field(
         "bpe", description="train byte-level BPE on the training documents, use characters, or load `path`"

@@ -46,6 +46,7 @@ class LiveDisplay(Observer):
 
     def started(self, facts: Mapping[str, Any]) -> None:
         """Draw the first line."""
+        self._progress.console.print(opening(facts), highlight=False, markup=False)
         self._progress.start()
         self._task = self._progress.add_task(escape(str(facts["name"])), total=facts["steps"], figures="")
 
@@ -77,7 +78,8 @@ class PlainDisplay(Observer):
         self._record: Mapping[str, Any] | None = None
 
     def started(self, facts: Mapping[str, Any]) -> None:
-        """Remember how many steps there are."""
+        """Say what is trained."""
+        self._console.print(opening(facts), highlight=False, markup=False, soft_wrap=True)
         self._steps = int(facts["steps"])
         self._last_line = self._started = time.monotonic()
 
@@ -101,6 +103,24 @@ class PlainDisplay(Observer):
             markup=False,
             soft_wrap=True,
         )
+
+
+def opening(facts: Mapping[str, Any]) -> str:
+    """What a run is, before it begins: its size, its data, its length; and what of its vocabulary is never used."""
+    config, split, tokenizer = facts["config"], facts["data"]["splits"]["train"], facts["data"]["tokenizer"]
+    rows, length = config["training"]["batch_size"], config["data"]["sequence_length"]
+    text = (
+        f"{facts['name']}: {facts['parameters']['total']:,} parameters, "
+        f"{facts['steps']:,} steps of {rows} x {length} tokens "
+        f"({facts['steps'] * rows * length / split['tokens']:.2f} passes over {split['tokens']:,} tokens)"
+    )
+    unused = config["model"]["vocab_size"] - tokenizer["vocab_size"]
+    # Rows that fill up to a round number are meant; a third or more is a preset that met a small corpus.
+    if 2 * unused > tokenizer["vocab_size"]:
+        text += (
+            f"\nmodel.vocab_size leaves {unused:,} rows that no token uses; model.vocab_size=null follows the tokenizer"
+        )
+    return text
 
 
 def speed(record: Mapping[str, Any]) -> str:

@@ -38,3 +38,30 @@ class PreparationProgress:
             self._console.print(line, end="\n" if finished else "\r", highlight=False)
         elif is_new or not finished:
             self._console.print(line, highlight=False)
+
+
+class Typewriter:
+    """Prints a text on standard output while it grows."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self._printed: str | None = None
+
+    def __call__(self, text: str) -> None:
+        """Print what is new in `text`, the whole that was added to the prompt so far."""
+        # Half of a character reads as U+FFFD until its other bytes have come.
+        self._print(text.rstrip("\ufffd"))
+
+    def end(self, text: str) -> None:
+        """Print the rest and end the line."""
+        self._print(text)
+        print()
+
+    def _print(self, text: str) -> None:
+        if self._printed is None:
+            print(self._prompt, end="")
+            self._printed = ""
+        # A later token can change how an earlier one reads (a cleaned-up space): then it waits for `end`.
+        if text.startswith(self._printed):
+            print(text[len(self._printed) :], end="", flush=True)
+            self._printed = text

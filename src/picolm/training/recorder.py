@@ -88,11 +88,13 @@ class Recorder:
         self._write(lines)
         skipped = lines[-1]["skipped"]
         if skipped > self.nonfinite_limit:
-            raise PicoLMError(
+            reason = (
                 f"the loss or the gradient was not finite in {skipped} of {lines[-1]['step']} steps, more than "
                 f"training.nonfinite_limit={self.nonfinite_limit}: lower optimizer.learning_rate, lengthen "
                 "schedule.warmup_steps or set training.gradient_clip"
             )
+            self._write([{"event": "stopped", "step": lines[-1]["step"], "reason": reason}])
+            raise PicoLMError(reason)
 
     def time(self, step: int, tokens: int) -> None:
         """Write one line of the timings, over the steps since the last one."""
