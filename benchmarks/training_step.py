@@ -1,8 +1,8 @@
 """One optimizer step: PicoLM's trainer against a plain PyTorch loop over `transformers`' Llama of the same shape.
 
 The peer is what a careful researcher writes by hand: `LlamaForCausalLM` with SDPA attention, `F.cross_entropy` on its
-logits, clipping, fused AdamW, autocast for bf16. Both train on the same random tokens; steps of the two alternate, so that
-a machine whose speed drifts slows both. Figures are medians of paired steps.
+logits, clipping, fused AdamW, autocast for bf16. Both train on the same random tokens; steps of the two alternate, so
+that a machine whose speed drifts slows both. Figures are medians of paired steps.
 """
 
 from __future__ import annotations

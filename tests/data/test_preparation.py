@@ -324,9 +324,9 @@ def test_after_a_kill_the_same_directory_is_made(tmp_path: Path) -> None:
 def test_the_work_of_a_live_process_is_left_alone(tmp_path: Path) -> None:
     source = write(tmp_path / "d.jsonl", ["one", "two"])
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        theirs = tmp_path / f".out.partial-{platform.node()}-{other.pid}"
+        theirs = tmp_path / f".out.partial-{platform.node()}-{other.pid}-ab"
         theirs.mkdir()
-        elsewhere = tmp_path / ".out.partial-another-machine-999999999"
+        elsewhere = tmp_path / ".out.partial-another-machine-999999999-ab"
         elsewhere.mkdir()
         prepare(schema.Data(sources=(source,)), CHARACTERS, tmp_path / "out")
         assert theirs.is_dir()

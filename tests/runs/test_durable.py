@@ -1,12 +1,16 @@
 import errno
 import json
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from picolm.errors import PicoLMError
-from picolm.runs.durable import canonical_json, committed_directory, discard_partials, write_json, write_text
+from picolm.runs.digest import canonical_json
+from picolm.runs.durable import committed_directory, discard_partials, write_json, write_text
 
 
 def full_disk(*_: object) -> None:
@@ -144,11 +148,25 @@ def test_directory_refuses_a_name_taken_meanwhile(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.rglob("*")] == ["result", "theirs"]
 
 
-def test_partials_of_killed_processes_are_discarded(tmp_path: Path) -> None:
-    (tmp_path / "step-00000001").mkdir()
-    (tmp_path / ".step-00000002.partial-abcd" / "state").mkdir(parents=True)
-    (tmp_path / ".run.json.partial-abcd").touch()
-    (tmp_path / ".lock").touch()
-    removed = discard_partials(tmp_path)
-    assert [path.name for path in removed] == [".run.json.partial-abcd", ".step-00000002.partial-abcd"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step-00000001"]
+def test_partials_of_dead_processes_of_this_machine_are_discarded_and_no_others(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+            dead.wait()
+        here = platform.node()
+        (tmp_path / "step-00000001").mkdir()
+        (tmp_path / f".step-00000002.partial-{here}-{dead.pid}-ab" / "state").mkdir(parents=True)
+        (tmp_path / f".run.json.partial-{here}-{dead.pid}-cd").touch()
+        (tmp_path / f".reused.partial-{here}-{os.getpid()}-ef").touch()
+        kept = {
+            f".alive.partial-{here}-{alive.pid}-ab",
+            f".elsewhere.partial-other-{here}-{dead.pid}-ab",
+            ".lock",
+            ".mine.partial",
+        }
+        for name in kept:
+            (tmp_path / name).touch()
+        with committed_directory(tmp_path / "mine"):
+            removed = discard_partials(tmp_path)
+        assert sorted(path.name.split(".")[1] for path in removed) == ["reused", "run", "step-00000002"]
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, "step-00000001", "mine"}
+        alive.communicate(b"\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from picolm.config.schema import Config
 from picolm.config.yaml12 import parse_yaml
 from picolm.errors import PicoLMError, nearest
+from picolm.runs.digest import sha256_of_json
 
 Overrides = Iterable[str] | Mapping[str, object]
 
@@ -53,8 +53,7 @@ def build_config(values: Mapping[str, Any]) -> Config:
 
 def config_hash(config: Config) -> str:
     """SHA-256 of the whole configuration, whatever it was written as."""
-    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256_of_json(config.model_dump(mode="json"))
 
 
 def valid_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:

@@ -10,7 +10,6 @@ validation/...           the same
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_json
 from picolm.text.document import JSON
 
 FORMAT = 1
@@ -203,15 +203,3 @@ class Manifest:
                 raise ValueError(f"the domains of {name} do not add up to {split.documents} documents")
         if value.get("fingerprint") != self.fingerprint:
             raise ValueError("its fingerprint is not that of its content")
-
-
-def sha256_of_json(value: JSON | Mapping[str, Any]) -> str:
-    """Hash the canonical form of a JSON value."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hash a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from picolm.config import schema
-from picolm.data.commit import commit, sync
 from picolm.data.encoding import encode_all
-from picolm.data.manifest import FILE, FORMAT, SPLITS, Manifest, SplitName, TokenizerRecord, sha256_of_json
+from picolm.data.manifest import FILE, FORMAT, SPLITS, Manifest, SplitName, TokenizerRecord
 from picolm.data.prepared import TokenData
 from picolm.data.selection import Selection
 from picolm.data.writing import SplitWriter
 from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_json
+from picolm.runs.durable import TakenError, committed_directory, discard_partials, explained
 from picolm.text.document import JSON
 from picolm.text.sources import SourceFile, expand
 from picolm.text.tokenizer import Tokenizer
@@ -84,9 +86,14 @@ class _Preparation:
 
     def run(self, out: Path) -> TokenData:
         is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-        if is_free and commit(out, self._write):
-            # What was hashed while it was written need not be hashed again.
-            return TokenData.open(out, verify="sizes")
+        if is_free:
+            discard_partials(out.parent)
+            # Another process may make the same meanwhile; whoever comes second takes what is there.
+            with suppress(TakenError):
+                with committed_directory(out) as directory, explained(out):
+                    self._write(directory)
+                # What was hashed while it was written need not be hashed again.
+                return TokenData.open(out, verify="sizes")
         self._refuse_other(out)
         return TokenData.open(out, verify=self._data.verify)
 
@@ -129,8 +136,6 @@ class _Preparation:
             dropped_documents=selection.dropped,
         )
         (directory / FILE).write_bytes(manifest.to_json().encode())
-        for path in directory.glob("*.json"):
-            sync(path)
 
     def _training_texts(self, selection: Selection) -> Iterator[str]:
         done = 0

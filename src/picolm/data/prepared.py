@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from picolm.data.manifest import SPLITS, Manifest, SplitName, sha256_of_file
+from picolm.data.manifest import SPLITS, Manifest, SplitName
 from picolm.data.split import Split
 from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_file
 from picolm.text.tokenizer import Tokenizer
 
 

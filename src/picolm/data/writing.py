@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from array import array
 from pathlib import Path
 from typing import IO, Any
@@ -13,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from picolm.data.commit import sync
-from picolm.data.manifest import DocumentsTable, DomainCounts, Shard, SplitManifest, StoredFile, sha256_of_file
+from picolm.data.manifest import DocumentsTable, DomainCounts, Shard, SplitManifest, StoredFile
+from picolm.runs.digest import sha256_of_file
 from picolm.text.document import Document
 
 SHARD_BYTES = 2**27
@@ -81,7 +80,7 @@ class SplitWriter:
             self._write_rows()
 
     def finish(self) -> SplitManifest:
-        """Close and sync all files."""
+        """Close all files."""
         self._close_shard()
         self._write_rows()
         self._table.close()
@@ -126,7 +125,6 @@ class SplitWriter:
 
     def _stored(self, name: str) -> StoredFile:
         path = self._root / self._name / name
-        sync(path)
         return StoredFile(f"{self._name}/{name}", path.stat().st_size, sha256_of_file(path))
 
 
@@ -145,7 +143,5 @@ class _OpenShard:
         self.bytes += len(content)
 
     def finish(self) -> Shard:
-        self.file.flush()
-        os.fsync(self.file.fileno())
         self.file.close()
         return Shard(self.name, self.tokens, self.bytes, self._hash.hexdigest())

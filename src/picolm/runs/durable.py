@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from picolm.errors import PicoLMError
 
 _PARTIAL = ".partial-"
+_own: set[str] = set()
+"""What this very process is writing, or has written."""
 _ADVICE = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "your quota is used up: free some space or choose another disk",
@@ -24,13 +27,8 @@ _ADVICE = {
 }
 
 
-def canonical_json(value: object) -> str:
-    """Return the one spelling of a JSON value: sorted keys, no white space, ASCII; what is hashed.
-
-    Raises:
-        ValueError: a number is NaN or infinite, which JSON cannot say.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+class TakenError(PicoLMError):
+    """The name that something was to appear under is taken."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,7 +63,8 @@ def committed_directory(path: Path) -> Iterator[Path]:
         on any error it is removed.
 
     Raises:
-        PicoLMError: `path` exists and is not an empty directory, the disk is full, or the place cannot be written to.
+        TakenError: `path` exists and is not an empty directory, now or when it is to appear.
+        PicoLMError: the disk is full, or the place cannot be written to.
     """
     _refuse_existing(path)
     temporary = _sibling(path)
@@ -77,8 +76,12 @@ def committed_directory(path: Path) -> Iterator[Path]:
         with explained(path):
             _sync_tree(temporary)
             _refuse_existing(path)
-            # Rename refuses a directory that another process filled in the meantime.
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                # Between the look and the rename another process may have filled the place.
+                _refuse_existing(path)
+                raise
             _sync(path.parent)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,17 +91,17 @@ def committed_directory(path: Path) -> Iterator[Path]:
 
 
 def discard_partials(directory: Path) -> list[Path]:
-    """Remove what killed processes left half-written in a directory. Call it only while nobody else writes there.
+    """Remove what processes of this machine that are dead by now left half-written in a directory.
 
     Returns:
         The paths that were removed.
     """
-    partials = sorted(path for path in directory.glob(f".*{_PARTIAL}*"))
+    partials = [path for path in sorted(directory.glob(f".*{_PARTIAL}*")) if _is_orphan(path)]
     for path in partials:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
     return partials
 
 
@@ -128,12 +131,32 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def _sibling(path: Path) -> Path:
-    return path.parent / f".{path.name}{_PARTIAL}{secrets.token_hex(4)}"
+    # With the machine's name: on a shared file system, another machine's process ids mean nothing here.
+    owner = f"{platform.node()}-{os.getpid()}"
+    sibling = path.parent / f".{path.name}{_PARTIAL}{owner}-{secrets.token_hex(4)}"
+    _own.add(sibling.name)
+    return sibling
+
+
+def _is_orphan(path: Path) -> bool:
+    host, _, pid = path.name.rpartition(_PARTIAL)[2].rpartition("-")[0].rpartition("-")
+    if host != platform.node() or not pid.isdecimal():
+        return False
+    if int(pid) == os.getpid():
+        # In a container a restarted process often gets the number of the one that was killed.
+        return path.name not in _own
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _refuse_existing(path: Path) -> None:
     if path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
-        raise PicoLMError(f"{path} exists already; remove it or choose another name")
+        raise TakenError(f"{path} exists already; remove it or choose another name")
 
 
 def _is_full(error: BaseException) -> bool:

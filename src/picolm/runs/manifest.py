@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_file
 from picolm.runs.durable import write_json
 
 MANIFEST = "manifest.json"
@@ -27,7 +27,7 @@ def write_manifest(directory: Path, **facts: Any) -> None:
     """
     assert not {"format", "files"} & facts.keys(), "these two keys are the manifest's own"
     files = {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": _sha256(directory / name)}
+        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of_file(directory / name)}
         for name in _file_names(directory)
     }
     write_json(directory / MANIFEST, {"format": FORMAT, **facts, "files": files})
@@ -103,7 +103,7 @@ def _damage(file: Path, entry: dict[str, Any]) -> str | None:
             return f"{file} is not a file"
         if size != entry["bytes"]:
             return f"{file} has {size} bytes, the manifest says {entry['bytes']}"
-        if _sha256(file) != entry["sha256"]:
+        if sha256_of_file(file) != entry["sha256"]:
             return f"{file} was changed: its SHA-256 is not the one in the manifest"
     except FileNotFoundError:
         return f"{file} is missing"
@@ -115,8 +115,3 @@ def _damage(file: Path, entry: dict[str, Any]) -> str | None:
 def _file_names(directory: Path) -> list[str]:
     names = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
     return sorted(name for name in names if name != MANIFEST)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -74,14 +74,14 @@ class PlainDisplay(Observer):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._steps = 0
-        self._last_line = self._started = time.monotonic()
+        self._last_line = time.monotonic()
         self._record: Mapping[str, Any] | None = None
 
     def started(self, facts: Mapping[str, Any]) -> None:
         """Say what is trained."""
         self._console.print(opening(facts), highlight=False, markup=False, soft_wrap=True)
         self._steps = int(facts["steps"])
-        self._last_line = self._started = time.monotonic()
+        self._last_line = time.monotonic()
 
     def logged(self, record: Mapping[str, Any]) -> None:
         """Print a validation; keep a training step for the next line."""
@@ -96,7 +96,7 @@ class PlainDisplay(Observer):
         if self._record is None or (now - self._last_line < QUIET_SECONDS and record["step"] < self._steps):
             return
         self._last_line = now
-        left = (now - self._started) / record["step"] * (self._steps - record["step"])
+        left = record["step_seconds"] * (self._steps - record["step"])
         self._console.print(
             f"step {record['step']}/{self._steps}  loss {self._record['loss']:.3f}  {speed(record)}  {left:.0f} s left",
             highlight=False,

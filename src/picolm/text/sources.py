@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from picolm.errors import PicoLMError, nearest
+from picolm.runs.digest import sha256_of_file
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
 _READ = "PicoLM reads .txt, .jsonl and .jsonl.gz"
@@ -55,8 +55,7 @@ class SourceFile:
         """Return the SHA-256 of the file's bytes; of the documents for the embedded corpus."""
         if self.path:
             try:
-                with self.path.open("rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
+                return sha256_of_file(self.path)
             except OSError as error:
                 raise PicoLMError(f"cannot read {self.path}: {error.strerror}") from error
         from picolm.text import grammar

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from picolm.config import schema
 from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_json
 
 SEPARATOR, PAD, MASK, UNKNOWN = "<eos>", "<pad>", "<mask>", "<unk>"
 
@@ -176,8 +176,7 @@ class Tokenizer:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON: equal for equal tokenizers, however the file is laid out."""
-        canonical = json.dumps(json.loads(self._inner.to_str()), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return sha256_of_json(json.loads(self._inner.to_str()))
 
     def save(self, directory: Path, max_length: int | None) -> None:
         """Write the files that `transformers.AutoTokenizer` opens.
