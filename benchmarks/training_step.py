@@ -89,7 +89,9 @@ def _timed(step: Callable[[], None]) -> float:
 def _trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Callable[[], None]:
     formulation = CausalFormulation()
     plan = EpochPlan(n_rows=len(tokens), batch_size=len(tokens), fingerprint="benchmark", seed=0)
-    recorder = Recorder(RunDirectory.create(folder / "run", {}), [], nonfinite_limit=0, flops_per_token=1)
+    device = torch.device("cpu")
+    run = RunDirectory.create(folder / "run", {})
+    recorder = Recorder(run, [], nonfinite_limit=0, flops_per_token=1, device=device)
     trainer = Trainer(
         config,
         objective=Objective(build_model(config.model, 0), formulation.terms()),
@@ -98,7 +100,7 @@ def _trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Ca
         batches=Batches(plan, None, formulation, first=0, last=0, prefetch=0, workers=1, pin=False),  # type: ignore[arg-type]
         validation=None,
         recorder=recorder,
-        device=torch.device("cpu"),
+        device=device,
         save=lambda _: None,
     )
     valid = np.full(len(tokens), tokens.shape[1])

@@ -100,6 +100,7 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "unknown key": (train("training.stepps=3"), "unknown key 'training.stepps'; did you mean 'training.steps'?"),
     "unknown section": (train("trainer.steps=3"), "unknown key 'trainer'; did you mean 'training'?"),
     "key of another section": (train("training.learning_rate=1e-3"), "did you mean 'optimizer.learning_rate'?"),
+    "key of another tool": (train("training.lr=1e-3"), "did you mean 'optimizer.learning_rate'?"),
     "override without =": (train("training.steps"), "is not an override; write key.path=value"),
     "word for a number": (train("training.steps=many"), "training.steps must be a whole number, not 'many'"),
     "fraction of a step": (train("training.steps=1.5"), "training.steps must be a whole number, not 1.5"),
@@ -117,7 +118,10 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "pico init with tying": (train("model.init.scheme=pico"), "far too large for a tied output matrix"),
     "masked and causal": (train("objective.kind=masked"), "objective.kind=masked needs model.attention=bidirectional"),
     "row longer than the model": (train("data.sequence_length=512"), "is longer than model.max_length 256"),
-    "warm-up longer than the run": (train("training.steps=5"), "schedule.warmup_steps 30 is beyond the step"),
+    "warm-up longer than the run": (
+        train("training.steps=5"),
+        "schedule.warmup_steps 30 is beyond the step at which the decay ends, 5; for example, schedule.warmup_steps=1",
+    ),
     "vocabulary too small": (
         train("--data", "{corpus}", "data.cache={root}/cache", "model.vocab_size=100"),
         "model.vocab_size 100 is smaller than the tokenizer's",

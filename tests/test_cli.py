@@ -133,6 +133,29 @@ def test_show_loads_nothing_heavy(small_run: dict[str, object], tmp_path: Path) 
     )
 
 
+def test_text_from_a_model_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from picolm.terminal.progress import Typewriter
+    from picolm.terminal.tables import print_table, printable
+
+    hostile = "a\x1b]0;title\x07b\x1b[2Jc\u202ed\ttab\nline caf\xe9 \U0001f600"
+    assert printable(hostile) == "a\\x1b]0;title\\x07b\\x1b[2Jc\\u202ed\ttab\nline caf\xe9 \U0001f600"
+    typewriter = Typewriter("")
+    typewriter(hostile)
+    typewriter.end(hostile + "\x9b31m")
+    print_table(["a"], [[hostile]])
+    assert not set(capsys.readouterr().out) & set("\x1b\x07\x9b\u202e")
+
+
+def test_generated_text_appears_as_it_grows_and_whole_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    from picolm.terminal.progress import Typewriter
+
+    typewriter = Typewriter("Once")
+    for text in (" up", " up caf\ufffd", " up caf\xe9"):
+        typewriter(text)
+    typewriter.end(" up caf\xe9.")
+    assert capsys.readouterr().out == "Once up caf\xe9.\n"
+
+
 def test_an_unknown_attribute_of_the_package_is_named() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         picolm.trian  # type: ignore[attr-defined]  # noqa: B018

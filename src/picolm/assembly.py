@@ -100,8 +100,11 @@ def train(
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(interruption or Interruption())
         append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1})
-        _train(run, ingredients, device, observers, interruption)
-    write_run_report(run)
+        try:
+            _train(run, ingredients, device, observers, interruption)
+        finally:
+            # Also when the run was stopped: then the page is wanted most.
+            write_run_report(run)
     return run
 
 
@@ -120,9 +123,22 @@ def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredie
             f"set model.vocab_size={tokenizer.vocab_size}, or null to follow the tokenizer"
         )
     model = config.model.model_copy(update={"vocab_size": vocab_size})
-    resolved = config.model_copy(update={"model": model})
+    resolved = config.model_copy(update={"model": model, **_as_prepared(config, data)})
     rows = Rows(data.split("train"), config.data.sequence_length)
     return Ingredients(resolved, data, tokenizer, rows, formulate(resolved, tokenizer))
+
+
+def _as_prepared(config: schema.Config, data: TokenData) -> dict[str, schema.Section]:
+    """The sections that prepared data decide about, so that the record does not name sources that were not read."""
+    if config.data.prepared is None:
+        return {}
+    made = dict(data.manifest.settings["tokenizer"])  # type: ignore[arg-type]
+    if made["kind"] == "file":
+        made = {"kind": "file", "path": str(data.directory / "tokenizer.json"), "separator": made["separator"]}
+    return {
+        "data": config.data.model_copy(update={"sources": ()}),
+        "tokenizer": schema.Tokenizer.model_validate(made),
+    }
 
 
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
@@ -200,6 +216,7 @@ def _train(
         observers,
         nonfinite_limit=config.training.nonfinite_limit,
         flops_per_token=flops_per_token(config.model, ingredients.vocab_size, config.data.sequence_length),
+        device=device,
     )
     held_out = _held_out(ingredients.data)
     with batches, recorder:
@@ -290,6 +307,8 @@ def model_directory(target: Path) -> Path:
     """
     if (target / "config.json").is_file():
         return target
+    if target.is_dir() and not (target / "run.json").exists():
+        raise PicoLMError(f"{target} is neither a run (it has no run.json) nor a model (it has no config.json)")
     run = RunDirectory.open(target)
     checkpoint, damage = run.latest_checkpoint()
     if checkpoint is None:

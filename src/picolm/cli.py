@@ -348,6 +348,9 @@ def _tokenizer_section(choice: str) -> dict[str, Any]:
 
 def main() -> NoReturn:
     """Run the command line; an error of the user's is one sentence and exit code 2."""
+    # By default OpenMP's threads spin while they wait for each other. Where another program holds a core, a step then
+    # takes several times as long. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except PicoLMError as error:

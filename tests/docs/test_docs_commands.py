@@ -91,6 +91,16 @@ def run_block(block: Block, directory: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def page_directory(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An empty directory but for the cache of prepared data, which all pages share, as a user's would."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "documentation-cache"
+    cache.mkdir(exist_ok=True)
+    (tmp_path / ".picolm").symlink_to(cache)
+    return tmp_path
+
+
 def check_yaml(block: Block, directory: Path) -> None:
     file = directory / (block.title or "unnamed.yaml")
     file.write_text(block.code, encoding="utf-8")
@@ -98,7 +108,7 @@ def check_yaml(block: Block, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda p: str(p.relative_to(PROJECT)))
-def test_a_page_works_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
+def test_a_page_works_from_top_to_bottom(page: Path, page_directory: Path) -> None:
     printed = ""
     for block in blocks_of(page):
         if block.is_left_out:
@@ -106,9 +116,9 @@ def test_a_page_works_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
         if block.mark == "output":
             assert block.code.strip() in printed, f"{block.where} shows what is not printed; printed was:\n{printed}"
         elif block.language in ("bash", "python"):
-            printed = run_block(block, tmp_path)
+            printed = run_block(block, page_directory)
         elif block.language == "yaml":
-            check_yaml(block, tmp_path)
+            check_yaml(block, page_directory)
         else:
             assert block.language == "text", f"{block.where}: nothing is known about '{block.language}' blocks"
 

@@ -80,6 +80,10 @@ def test_a_directory_that_transformers_wrote_opens_too(saved: Path, tmp_path: Pa
     torch.testing.assert_close(model.logits(model(tokens)), twin(tokens).logits, rtol=0, atol=1e-6)
 
 
+def test_weights_are_as_readable_as_the_files_beside_them(saved: Path) -> None:
+    assert (saved / "model.safetensors").stat().st_mode == (saved / "config.json").stat().st_mode
+
+
 def test_special_tokens_and_rotary_base_stand_where_both_major_versions_look(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     assert [config[f"{name}_token_id"] for name in ("bos", "eos", "pad", "mask")] == [0, 0, 1, 2]

@@ -145,6 +145,19 @@ def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+# What other tools call it, or where one looks for it first.
+_ELSEWHERE = {
+    "lr": "optimizer.learning_rate",
+    "epochs": "training.steps",
+    "max_steps": "training.steps",
+    "dtype": "training.precision",
+    "seed": "seeds.init",
+    "accumulation": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.micro_batch_size",
+    "max_seq_len": "data.sequence_length",
+    "tie_word_embeddings": "model.tied",
+}
+
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -167,7 +180,8 @@ def explain(error: ValidationError) -> str:
     key = ".".join(path) or "the configuration"
     kind, given, context = problem["type"], _describe(problem["input"]), problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key '{key}'{nearest(key, valid_keys())}"
+        elsewhere = _ELSEWHERE.get(path[-1])
+        return f"unknown key '{key}'" + (f"; did you mean '{elsewhere}'?" if elsewhere else nearest(key, valid_keys()))
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":

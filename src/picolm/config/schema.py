@@ -219,7 +219,8 @@ class Training(Section):
     steps: Positive = Field(1000, description="optimizer steps")
     batch_size: Positive = Field(32, description="sequences per optimizer step")
     micro_batch_size: Positive | None = Field(
-        None, description="at most this many sequences per forward; null: all of batch_size. Changes rounding only"
+        None,
+        description="at most this many sequences per forward; null: all. Changes rounding, and dropout masks",
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: matrix products in bfloat16, master weights and sums in float32"
@@ -238,7 +239,7 @@ class Training(Section):
 class Validation(Section):
     """Loss on held-out documents, per domain."""
 
-    every: Count = Field(100, description="steps between validations; 0: only after the last step")
+    every: Count = Field(100, description="steps between validations; the last step always has one; 0: no others")
     at_start: bool = Field(True, description="whether the untrained model is validated too")
     tokens_per_domain: Positive = Field(
         100_000, description="whole documents of a domain are taken, in a fixed keyed order, up to this many tokens"
@@ -296,7 +297,7 @@ class Config(Section):
         decay_end = self.schedule.decay_steps or self.training.steps
         if self.schedule.kind != "constant" and self.schedule.warmup_steps > decay_end:
             raise ValueError(
-                f"schedule.warmup_steps {self.schedule.warmup_steps} is beyond the step "
-                f"at which the decay ends, {decay_end}"
+                f"schedule.warmup_steps {self.schedule.warmup_steps} is beyond the step at which the decay ends, "
+                f"{decay_end}; for example, schedule.warmup_steps={max(decay_end // 10, 1)}"
             )
         return self

@@ -108,6 +108,8 @@ def save_model(model: LanguageModel, directory: Path, special: SpecialTokens) ->
     values = huggingface_config(model.config, special)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     save_file(huggingface_state(model), directory / "model.safetensors", metadata={"format": "pt"})
+    # safetensors lets only the owner read what it writes; colleagues should see a run's weights as they see its log.
+    (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
 
 
 def load_model(directory: Path) -> Transformer:

@@ -34,8 +34,10 @@ def summary(record: Record) -> str:
         parts.append(f", trained for {numbers.whole(record.last_step)} steps")
         if (tokens := tokens_seen(record)) is not None:
             parts.append(f" on {numbers.count(tokens)} tokens")
-    if sources := table(record.config, "data").get("sources"):
-        parts.append(f" of {', '.join(map(str, sources))}" if isinstance(sources, list) else "")
+    data = table(record.config, "data")
+    sources = data["sources"] if isinstance(data.get("sources"), list) else []
+    if origins := sources or ([data["prepared"]] if data.get("prepared") else []):
+        parts.append(f" of {', '.join(map(str, origins))}")
     if record.seconds is not None:
         parts.append(f", in {numbers.duration(record.seconds)}")
     return "".join(parts) + "."

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from picolm.seams import Observer
 from picolm.terminal.progress import QUIET_SECONDS
+from picolm.terminal.tables import printable
 
 
 def display_for(console: Console) -> Observer:
@@ -132,4 +133,4 @@ def speed(record: Mapping[str, Any]) -> str:
 def validation_line(record: Mapping[str, Any]) -> str:
     """One line about a validation: the loss over all domains, then each domain's."""
     domains = "  ".join(f"{name} {figures['loss']:.3f}" for name, figures in record["domains"].items())
-    return f"step {record['step']}: validation loss {record['loss']:.4f}  ({domains})"
+    return printable(f"step {record['step']}: validation loss {record['loss']:.4f}  ({domains})")

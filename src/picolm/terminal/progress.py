@@ -6,7 +6,7 @@ import time
 
 from rich.console import Console
 
-from picolm.terminal.tables import readable_size
+from picolm.terminal.tables import printable, readable_size
 
 QUIET_SECONDS = 10.0
 """Where there is no terminal, plain lines about one thing come at most this often."""
@@ -63,5 +63,5 @@ class Typewriter:
             self._printed = ""
         # A later token can change how an earlier one reads (a cleaned-up space): then it waits for `end`.
         if text.startswith(self._printed):
-            print(text[len(self._printed) :], end="", flush=True)
+            print(printable(text[len(self._printed) :]), end="", flush=True)
             self._printed = text

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+# C0, DEL and C1, and the marks that turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_json(value: object) -> None:
@@ -24,8 +28,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         figures = index > 0 and all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
         table.add_column(escape(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     Console().print(table, highlight=False)
+
+
+def printable(text: str) -> str:
+    """Text in which control characters other than newline and tab are shown, not obeyed.
+
+    A model (or the corpus that it learnt from) may write escape sequences that move the cursor or set the title.
+    """
+    return "".join(c if c in "\n\t" or not _CONTROL.match(c) else repr(c)[1:-1] for c in text)
 
 
 def inline(value: object) -> str:
@@ -59,7 +71,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         rows = [[c["path"], readable_size(c["bytes"])] for c in summary["checkpoints"]]
         print_table(["checkpoint", "size"], rows)
     for sample in summary["samples"]:
-        text = f"[bold]{escape(sample['prompt'])}[/bold]{escape(sample['text'])}"
+        text = f"[bold]{escape(printable(sample['prompt']))}[/bold]{escape(printable(sample['text']))}"
         console.print(f"[dim]sample[/dim] {text}", highlight=False)
 
 
@@ -74,8 +86,8 @@ def print_data(summary: Mapping[str, Any]) -> None:
         used = f"{figures['vocabulary_used']:,} of {summary['vocab_size']:,} tokens of the vocabulary occur"
         print_table(["domain", "documents", "tokens", "bytes", "bytes per token"], rows, title=f"{split}: {used}")
     for sample in summary["samples"]:
-        heading = f"[bold]{escape(sample['id'])}[/bold] [dim]{escape(sample['domain'])}[/dim]"
-        Console().print(f"{heading} {escape(sample['text'])}", highlight=False)
+        heading = f"[bold]{escape(printable(sample['id']))}[/bold] [dim]{escape(printable(sample['domain']))}[/dim]"
+        Console().print(f"{heading} {escape(printable(sample['text']))}", highlight=False)
 
 
 def _print_validation(validation: Mapping[str, Any]) -> None:
@@ -94,6 +106,8 @@ def _print_validation(validation: Mapping[str, Any]) -> None:
                 "-" if bits is None else f"{bits:.3f}",
             ]
         )
+    if first["step"] == last["step"]:
+        columns, rows = columns[:1] + columns[2:], [row[:1] + row[2:] for row in rows]
     print_table(columns, rows)
 
 

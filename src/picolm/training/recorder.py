@@ -43,7 +43,13 @@ class Recorder:
     """
 
     def __init__(
-        self, run: RunDirectory, observers: Sequence[Observer], *, nonfinite_limit: int, flops_per_token: int
+        self,
+        run: RunDirectory,
+        observers: Sequence[Observer],
+        *,
+        nonfinite_limit: int,
+        flops_per_token: int,
+        device: torch.device,
     ) -> None:
         """Open the two files.
 
@@ -52,8 +58,10 @@ class Recorder:
             observers: who is told of each line.
             nonfinite_limit: skipped updates that are borne.
             flops_per_token: training cost, for `flops_per_second`.
+            device: whose peak memory is recorded.
         """
         self.observers, self.nonfinite_limit, self.flops_per_token = observers, nonfinite_limit, flops_per_token
+        self._device = device
         self._log, self._timings = LogWriter(run.log_path), LogWriter(run.timings_path)
         self._pending: list[StepRecord] = []
         self._started = time.perf_counter()
@@ -107,7 +115,7 @@ class Recorder:
             "tokens_per_second": round(tokens_seen / elapsed, 1),
             "step_seconds": round(elapsed / steps, 5),
             "flops_per_second": round(tokens_seen * self.flops_per_token / elapsed),
-            "memory_bytes": _peak_memory(),
+            "memory_bytes": _peak_memory(self._device),
         }
         self._timings.append(line)
         self._timings.commit()
@@ -146,9 +154,9 @@ def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
         }
 
 
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     # Linux counts in kilobytes, macOS in bytes.
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
