@@ -18,6 +18,7 @@ from picolm.data.prepared import TokenData
 from picolm.data.rows import Rows
 from picolm.data.split import Split
 from picolm.errors import PicoLMError
+from picolm.model.compilation import compile_blocks
 from picolm.model.generation import Sampling
 from picolm.model.generation import generate as generate_ids
 from picolm.model.huggingface import architecture, load_model
@@ -194,6 +195,8 @@ def _train(
 ) -> None:
     config = ingredients.config
     model = build_model(config.model, config.seeds.init)
+    if config.training.compile:
+        compile_blocks(model.layers)
     objective = Objective(model, ingredients.formulation.terms()).to(device)
     plan = EpochPlan(
         n_rows=ingredients.rows.n_rows,

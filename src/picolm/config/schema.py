@@ -56,6 +56,9 @@ class Data(Section):
         description="what a document is in a .txt file: pieces of about 8 kB cut at blank lines, or else",
     )
     sequence_length: Positive = Field(256, description="positions that the model sees at once, in tokens")
+    document_borders: bool = Field(
+        False, description="whether attention and positions begin anew at each document of a row"
+    )
     preparation_workers: Count = Field(0, description="processes that tokenize; 0: as many as there are cores")
     loader_workers: Positive = Field(1, description="threads that build batches ahead; changes nothing but speed")
     prefetch_steps: Positive = Field(4, description="how many steps the loader may run ahead")
@@ -232,6 +235,9 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model lives")
     threads: Positive | None = Field(None, description="CPU threads of PyTorch; null: its default")
     deterministic: bool = Field(True, description="deterministic algorithms: two runs give the same bytes")
+    compile: bool = Field(
+        False, description="torch.compile, block by block: pays in runs of minutes, a minute of warm-up on a CPU"
+    )
     log_every: Positive = Field(1, description="steps between lines of log.jsonl")
     flush_every: Positive = Field(20, description="steps between synchronisations with the device to write the log")
 
@@ -293,6 +299,10 @@ class Config(Section):
             raise ValueError(
                 f"data.sequence_length {self.data.sequence_length} is longer than "
                 f"model.max_length {self.model.max_length}"
+            )
+        if self.training.compile and self.data.document_borders:
+            raise ValueError(
+                "training.compile and data.document_borders do not go together: every batch would have new shapes"
             )
         decay_end = self.schedule.decay_steps or self.training.steps
         if self.schedule.kind != "constant" and self.schedule.warmup_steps > decay_end:
