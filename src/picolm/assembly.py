@@ -19,6 +19,7 @@ from picolm.data.rows import Rows
 from picolm.data.split import Split
 from picolm.errors import PicoLMError
 from picolm.model.continuation import Continuation, continue_texts
+from picolm.model.exporting import PRECISIONS, export_directory
 from picolm.model.generation import Sampling
 from picolm.model.huggingface import architecture, load_model
 from picolm.model.initialization import build_model
@@ -26,9 +27,10 @@ from picolm.model.size import count_parameters, flops_per_token
 from picolm.model.transformer import Transformer
 from picolm.objective.causal import CausalFormulation
 from picolm.objective.masked import MaskedFormulation
+from picolm.report.card import model_card
 from picolm.report.page import write_run_report
 from picolm.runs.attempt import append_attempt, describe_attempt
-from picolm.runs.directory import RunDirectory, free_name
+from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.lock import RunLock
 from picolm.seams import Formulation, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
@@ -348,3 +350,28 @@ def generate_texts(
         stop=stop,
         batch_size=batch_size,
     )
+
+
+def export_model(target: Path | str, out: Path | str, *, dtype: str = "fp32") -> Path:
+    """Copy a model out of its run: a Hugging Face directory with a card and a manifest, read back before it appears.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        out: the directory to make.
+        dtype: precision of the weights, `fp32` or `bf16`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        PicoLMError: there is no such model, `out` is taken, or `dtype` is another one.
+    """
+    if dtype not in PRECISIONS:
+        raise PicoLMError(f"a model is exported as {' or '.join(PRECISIONS)}, not as '{dtype}'")
+    directory, out = model_directory(Path(target)), Path(out)
+    home = directory.resolve().parent.parent
+    run = RunDirectory.open(home) if (home / RUN_FILE).is_file() else None
+    step = next((c.step for c in run.checkpoints if c.path.name == directory.resolve().name), None) if run else None
+    card = partial(model_card, name=out.name, dtype=dtype, run=run, step=step)
+    export_directory(directory, out, dtype=PRECISIONS[dtype], card=card)
+    return out

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -31,7 +33,7 @@ def parrot(tokenizer: Tokenizer) -> Transformer:
             parameter.data.zero_()
     model.embedding.weight.data = torch.eye(tokenizer.vocab_size, 320)
     model.output_matrix.data.zero_()
-    for token, successor in zip(ids, ids[1:], strict=False):
+    for token, successor in pairwise(ids):
         model.output_matrix.data[successor, token] = 1.0
     return model
 
