@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow lint format bench docs clean
+.PHONY: demo test test-slow transformers4 lint format bench docs clean
 
 demo: .venv/core
 	$(BIN)/picolm train demo
@@ -33,6 +33,15 @@ docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "The pages: site/index.html"
 
+# The tests of transformers 4.57 run in this interpreter; without it they are skipped.
+transformers4: .venv-transformers4/installed
+
+.venv-transformers4/installed:
+	$(PYTHON) -m venv .venv-transformers4
+	.venv-transformers4/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 transformers==4.57.6 'tokenizers<0.23' safetensors
+	@touch $@
+
 # Each stamp says what is installed; a change of the requirements installs anew.
 .venv/core: pyproject.toml constraints.txt
 	@echo "Setting up .venv with the core (about a minute)"
@@ -51,4 +60,4 @@ docs: .venv/docs
 	@touch $@
 
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-transformers4 site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 import picolm
 from picolm.cli import main
 from picolm.runs.directory import RunDirectory
+from picolm.runs.manifest import verify
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -32,10 +35,12 @@ def as_overrides(values: dict[str, object]) -> list[str]:
 
 def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
     text = picolm_cli("--help")
-    for command in ("train", "generate", "show", "diff", "report", "config", "data"):
+    for command in ("train", "generate", "import", "export", "show", "diff", "report", "config", "data"):
         assert f" {command} " in text
     assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"
-    for command in ("train", "generate", "show", "diff", "report", "config show", "data prepare", "data show"):
+    for command in ("train", "generate", "import", "export", "show", "diff", "report"):
+        assert "Example" in picolm_cli(command, "--help"), command
+    for command in ("config show", "data prepare", "data show"):
         assert "Example" in picolm_cli(*command.split(), "--help"), command
 
 
@@ -81,12 +86,62 @@ def test_train_show_generate_and_report(picolm_cli: Any, tmp_path: Path, small_r
     text = picolm_cli("generate", "runs/demo", "one two", "--max-tokens", "6", "--seed", "3")
     assert text.startswith("one two")
     assert text == picolm_cli("generate", str(run.checkpoints[-1].path), "one two", "--max-tokens", "6", "--seed", "3")
-    assert json.loads(picolm_cli("generate", "runs/demo", "one", "--json"))["prompt"] == "one"
+    (tmp_path / "prompts.txt").write_text("three\n\nfour\n")
+    many = ("generate", "runs/demo", "one", "two", "--file", "prompts.txt", "--count", "2", "--max-tokens", "6")
+    texts = json.loads(picolm_cli(*many, "--json"))
+    assert [(t["prompt"], t["key"]) for t in texts] == [(p, k) for p in ("one", "two", "three", "four") for k in (0, 1)]
+    assert texts[0]["text"] != texts[1]["text"]
+    assert texts == json.loads(picolm_cli(*many, "--batch-size", "3", "--json"))
+    (alone,) = json.loads(picolm_cli("generate", "runs/demo", "three", "--max-tokens", "6", "--json"))
+    assert alone == texts[4] and picolm_cli(*many).startswith(f"one{texts[0]['text']}\n\none{texts[1]['text']}\n\ntwo")
+    stop = alone["text"][1:3]
+    (stopped,) = json.loads(picolm_cli("generate", "runs/demo", "three", "--max-tokens", "6", "--stop", stop, "--json"))
+    assert stopped["text"] == alone["text"].partition(stop)[0] and stopped["ended"] == "stop"
     assert (
         Path(picolm_cli("report", "runs/demo", "--out", "page.html").strip()).read_text().startswith("<!doctype html>")
     )
     # A second run of the same configuration takes the next free name.
     assert json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))["name"] == "demo-2"
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_model_is_exported_with_a_card_and_imported_again(
+    picolm_cli: Any, tmp_path: Path, small_run: dict[str, object], dtype: str
+) -> None:
+    picolm.train(picolm.load_config(None, {**small_run, "training.steps": 5}), name="run", runs_dir=tmp_path / "runs")
+    assert picolm_cli("export", "runs/run", "--out", "copy", "--dtype", dtype) == "copy\n"
+    original, _ = picolm.open_model("runs/run")
+    copy, _ = picolm.open_model("copy")
+    precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    for name, parameter in original.named_parameters():
+        assert torch.equal(parameter.to(precision), copy.get_parameter(name))
+    assert json.loads((tmp_path / "copy" / "config.json").read_text())["dtype"] == str(precision).removeprefix("torch.")
+    assert verify(tmp_path / "copy") == []
+    run = RunDirectory.open(tmp_path / "runs" / "run")
+    validation = [line for line in run.log if line["event"] == "validation"][-1]
+    card = (tmp_path / "copy" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front == {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["picolm"]}
+    for part in (
+        f"{run.identity['parameters']['total']:,} parameters",
+        f"step 5 of 5 |\n| data | {run.identity['data']['splits']['train']['tokens']:,} tokens",
+        "| tokens seen | 1,280 |",
+        run.identity["data"]["fingerprint"],
+        f"| up | {validation['domains']['up']['loss']:.4f} |",
+        "learning_rate: 0.005",
+        dtype,
+    ):
+        assert part in card, part
+    # Folders name people and machines.
+    assert str(tmp_path) not in card and "counting.jsonl" in card and str(small_run["data.cache"]) not in card
+    again = json.loads(picolm_cli("import", "copy", "--out", "again", "--json"))
+    assert again["parameters"] == run.identity["parameters"]["total"] and len(again["notes"]) == (dtype == "bf16")
+    assert "parameters of a 'llama' model" in picolm_cli("import", "copy", "--out", "third")
+    picolm_cli("export", "again", "--out", "fourth")
+    assert "Training" not in (tmp_path / "fourth" / "README.md").read_text()
+    assert (tmp_path / "fourth" / "tokenizer_config.json").read_text() == (
+        tmp_path / "copy" / "tokenizer_config.json"
+    ).read_text()
 
 
 def test_data_prepare_and_train_on_it(picolm_cli: Any, corpus: Path, small_run: dict[str, object]) -> None:

@@ -16,9 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from picolm.assembly import generate, open_model, train
+    from picolm.assembly import export_model, generate, generate_texts, open_model, train
     from picolm.config.loading import load_config
     from picolm.errors import PicoLMError
+    from picolm.model.importing import import_model
     from picolm.report.page import write_run_report
     from picolm.runs.directory import RunDirectory
 
@@ -26,7 +27,10 @@ __all__ = [
     "PicoLMError",
     "RunDirectory",
     "__version__",
+    "export_model",
     "generate",
+    "generate_texts",
+    "import_model",
     "load_config",
     "open_model",
     "train",
@@ -36,7 +40,10 @@ __all__ = [
 _HOMES = {
     "PicoLMError": "picolm.errors",
     "RunDirectory": "picolm.runs.directory",
+    "export_model": "picolm.assembly",
     "generate": "picolm.assembly",
+    "generate_texts": "picolm.assembly",
+    "import_model": "picolm.model.importing",
     "load_config": "picolm.config.loading",
     "open_model": "picolm.assembly",
     "train": "picolm.assembly",

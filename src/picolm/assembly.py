@@ -19,17 +19,19 @@ from picolm.data.rows import Rows
 from picolm.data.split import Split
 from picolm.errors import PicoLMError
 from picolm.model.compilation import compile_blocks
+from picolm.model.continuation import Continuation, continue_texts
+from picolm.model.exporting import PRECISIONS, export_directory
 from picolm.model.generation import Sampling
-from picolm.model.generation import generate as generate_ids
 from picolm.model.huggingface import architecture, load_model
 from picolm.model.initialization import build_model
 from picolm.model.size import count_parameters, flops_per_token
 from picolm.model.transformer import Transformer
 from picolm.objective.causal import CausalFormulation
 from picolm.objective.masked import MaskedFormulation
+from picolm.report.card import model_card
 from picolm.report.page import write_run_report
 from picolm.runs.attempt import append_attempt, describe_attempt
-from picolm.runs.directory import RunDirectory, free_name
+from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.lock import RunLock
 from picolm.seams import Formulation, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
@@ -255,51 +257,17 @@ def _observed(trainer: Trainer, run: RunDirectory, interruption: Interruption, o
 
 
 def _sample(recorder: Recorder, model: Transformer, tokenizer: Tokenizer, config: schema.Config) -> None:
-    for number, prompt in enumerate(config.samples.prompts):
-        text = continue_text(
-            model,
-            tokenizer,
-            prompt,
-            max_tokens=config.samples.max_tokens,
-            sampling=Sampling.of(config.samples),
-            seed=config.seeds.sampling,
-            key=number,
-        )
-        recorder.write({"event": "sample", "step": config.training.steps, "prompt": prompt, "text": text})
-
-
-def continue_text(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    prompt: str,
-    *,
-    max_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    key: int = 0,
-    on_text: Callable[[str], None] | None = None,
-) -> str:
-    """Continue a text; a document separator is put in front of the prompt, as in training.
-
-    Returns:
-        What was added, without the prompt.
-    """
-    beginning = [tokenizer.separator_id, *tokenizer.encode(prompt).tolist()]
-    added: list[int] = []
-    for token in generate_ids(
+    continuations = continue_texts(
         model,
-        beginning,
-        max_tokens=max_tokens,
-        sampling=sampling,
-        seed=seed,
-        stop=tokenizer.separator_id,
-        key=key,
-        vocab_size=tokenizer.vocab_size,
-    ):
-        added.append(token)
-        if on_text is not None:
-            on_text(tokenizer.decode(added))
-    return tokenizer.decode(added)
+        tokenizer,
+        config.samples.prompts,
+        max_tokens=config.samples.max_tokens,
+        sampling=Sampling.of(config.samples),
+        seed=config.seeds.sampling,
+        keys=range(len(config.samples.prompts)),
+    )
+    for made in continuations:
+        recorder.write({"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text})
 
 
 def model_directory(target: Path) -> Path:
@@ -332,6 +300,7 @@ def generate(
     max_tokens: int = 100,
     sampling: Sampling | None = None,
     seed: int = 0,
+    stop: Sequence[str] = (),
     on_text: Callable[[str], None] | None = None,
 ) -> str:
     """Continue a prompt with a trained model.
@@ -342,18 +311,89 @@ def generate(
         max_tokens: tokens to add at most.
         sampling: how each is drawn; None: as the samples of a run by default.
         seed: the same seed gives the same text.
-        on_text: told after each token what has been added so far.
+        stop: texts that end the text where they first appear.
+        on_text: told after each token what has been added so far and will stay.
 
     Returns:
         What was added, without the prompt.
     """
     model, tokenizer = open_model(target)
-    return continue_text(
+    (made,) = continue_texts(
         model,
         tokenizer,
-        prompt,
+        [prompt],
         max_tokens=max_tokens,
         sampling=sampling or Sampling.of(schema.Samples()),
         seed=seed,
-        on_text=on_text,
+        stop=stop,
+        on_text=None if on_text is None else lambda _, text: on_text(text),
     )
+    return made.text
+
+
+def generate_texts(
+    target: Path | str,
+    prompts: Sequence[str],
+    *,
+    count: int = 1,
+    max_tokens: int = 100,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    batch_size: int = 16,
+) -> list[Continuation]:
+    """Continue several prompts, each as often as wanted, in batches.
+
+    A text depends on its prompt, the seed and its number among the texts of that prompt (`Continuation.key`) alone:
+    more prompts, or batches of another size, change none of the others. Number 0 is what `generate` gives.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        prompts: the beginnings; an empty one begins a new document.
+        count: texts for each prompt.
+        max_tokens: tokens to add to each at most.
+        sampling: how each is drawn; None: as the samples of a run by default.
+        seed: the same seed gives the same texts.
+        stop: texts that end a text where they first appear.
+        batch_size: texts that are made at once.
+
+    Returns:
+        The continuations, prompt by prompt.
+    """
+    model, tokenizer = open_model(target)
+    return continue_texts(
+        model,
+        tokenizer,
+        [prompt for prompt in prompts for _ in range(count)],
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling.of(schema.Samples()),
+        seed=seed,
+        keys=[number for _ in prompts for number in range(count)],
+        stop=stop,
+        batch_size=batch_size,
+    )
+
+
+def export_model(target: Path | str, out: Path | str, *, dtype: str = "fp32") -> Path:
+    """Copy a model out of its run: a Hugging Face directory with a card and a manifest, read back before it appears.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        out: the directory to make.
+        dtype: precision of the weights, `fp32` or `bf16`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        PicoLMError: there is no such model, `out` is taken, or `dtype` is another one.
+    """
+    if dtype not in PRECISIONS:
+        raise PicoLMError(f"a model is exported as {' or '.join(PRECISIONS)}, not as '{dtype}'")
+    directory, out = model_directory(Path(target)), Path(out)
+    home = directory.resolve().parent.parent
+    run = RunDirectory.open(home) if (home / RUN_FILE).is_file() else None
+    step = next((c.step for c in run.checkpoints if c.path.name == directory.resolve().name), None) if run else None
+    card = partial(model_card, name=out.name, dtype=dtype, run=run, step=step)
+    export_directory(directory, out, dtype=PRECISIONS[dtype], card=card)
+    return out

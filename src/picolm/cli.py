@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from picolm.commands import model
+from picolm.commands.arguments import AsJson, complete_run
 from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
@@ -34,10 +36,6 @@ def _complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
-def _complete_run(incomplete: str) -> list[str]:
-    return [str(f.parent) for f in Path("runs").glob("*/run.json") if str(f.parent).startswith(incomplete)]
-
-
 def _complete_key(incomplete: str) -> list[str]:
     from picolm.config.loading import valid_keys
 
@@ -51,8 +49,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Changes: key.path=value, for example training.steps=500", autocompletion=_complete_key),
 ]
-RunPath = Annotated[Path, typer.Argument(help="A run, for example runs/demo.", autocompletion=_complete_run)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RunPath = Annotated[Path, typer.Argument(help="A run, for example runs/demo.", autocompletion=complete_run)]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs stand.")]
 Sources = Annotated[
     list[str] | None,
@@ -110,41 +107,9 @@ def train(
     raise typer.Exit(interruption.exit_code)
 
 
-@app.command()
-def generate(
-    target: Annotated[
-        Path, typer.Argument(help="A run, a checkpoint or a model directory.", autocompletion=_complete_run)
-    ],
-    prompt: Annotated[str, typer.Argument(help="The beginning of the text; empty: a new document.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 100,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token.")] = 0.8,
-    top_k: Annotated[int, typer.Option(min=0, help="Draw among the k likeliest; 0: all.")] = 0,
-    top_p: Annotated[
-        float, typer.Option(min=1e-9, max=1.0, help="Draw among the likeliest up to this probability.")
-    ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Continue a text with a trained model.
-
-    Examples:
-        picolm generate runs/demo "Once upon a time"
-
-        picolm generate runs/demo/checkpoints/step-00000300 --temperature 0 --max-tokens 40
-    """
-    from picolm.assembly import generate as generate_text
-    from picolm.model.generation import Sampling
-
-    sampling = Sampling(temperature, top_k, top_p)
-    from picolm.terminal.progress import Typewriter
-    from picolm.terminal.tables import print_json
-
-    typewriter = None if as_json else Typewriter(prompt)
-    text = generate_text(target, prompt, max_tokens=max_tokens, sampling=sampling, seed=seed, on_text=typewriter)
-    if typewriter is None:
-        print_json({"prompt": prompt, "text": text, "seed": seed})
-    else:
-        typewriter.end(text)
+app.command()(model.generate)
+app.command("import")(model.import_)
+app.command()(model.export)
 
 
 @app.command()

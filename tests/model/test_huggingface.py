@@ -102,7 +102,7 @@ def corrupt(directory: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"model_type": "gpt2"}, "describes a 'gpt2' model; PicoLM opens eurobert, llama, qwen3"),
+        ({"model_type": "gpt2"}, "describes a 'gpt2' model; PicoLM opens eurobert, llama, mistral, qwen3"),
         ({"hidden_size": None}, "lacks the field 'hidden_size'"),
         ({"hidden_size": 20, "head_dim": 10}, "has shape"),
         ({"head_dim": 4}, "heads of width 4"),

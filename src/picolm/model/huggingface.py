@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from picolm.config import schema
 from picolm.config.loading import explain
-from picolm.errors import PicoLMError, nearest
+from picolm.errors import PicoLMError
+from picolm.model.files import WEIGHTS, locate_tensors, read_json, read_tensors
 from picolm.model.interface import LanguageModel
 from picolm.model.transformer import Transformer
 
@@ -29,6 +29,10 @@ _ARCHITECTURES: dict[tuple[Literal["causal", "bidirectional"], bool], tuple[str,
     ("causal", True): ("Qwen3ForCausalLM", "qwen3"),
     ("bidirectional", False): ("EuroBertForMaskedLM", "eurobert"),
 }
+
+_READABLE = {model_type: key for key, (_, model_type) in _ARCHITECTURES.items()}
+# Without its sliding window, which is asked for below, Mistral is Llama.
+_READABLE["mistral"] = ("causal", False)
 
 # Ours, theirs: replaced as whole path components.
 _NAMES = {
@@ -62,8 +66,16 @@ def huggingface_name(name: str) -> str:
     return ".".join(_NAMES.get(part, part) for part in name.split("."))
 
 
-def huggingface_config(config: schema.Model, special: SpecialTokens) -> dict[str, Any]:
-    """The `config.json` of a model, readable by transformers 4 and 5."""
+def huggingface_config(
+    config: schema.Model, special: SpecialTokens, dtype: torch.dtype = torch.float32
+) -> dict[str, Any]:
+    """The `config.json` of a model, readable by transformers 4 and 5.
+
+    Args:
+        config: the model's configuration.
+        special: ids of the tokenizer's special tokens.
+        dtype: precision of the stored weights.
+    """
     class_name, model_type = _ARCHITECTURES[config.attention, config.qk_norm]
     values: dict[str, Any] = {
         "architectures": [class_name],
@@ -89,8 +101,8 @@ def huggingface_config(config: schema.Model, special: SpecialTokens) -> dict[str
         "bos_token_id": special.separator,
         "eos_token_id": special.separator,
         "pad_token_id": special.pad,
-        "dtype": "float32",
-        "torch_dtype": "float32",
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch_dtype": str(dtype).removeprefix("torch."),
     }
     if special.mask is not None:
         values["mask_token_id"] = special.mask
@@ -105,11 +117,11 @@ def huggingface_state(model: LanguageModel) -> dict[str, Tensor]:
 
 def save_model(model: LanguageModel, directory: Path, special: SpecialTokens) -> None:
     """Write `config.json` and `model.safetensors` into an existing directory."""
-    values = huggingface_config(model.config, special)
+    values = huggingface_config(model.config, special, model.output_matrix.dtype)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    save_file(huggingface_state(model), directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(huggingface_state(model), directory / WEIGHTS, metadata={"format": "pt"})
     # safetensors lets only the owner read what it writes; colleagues should see a run's weights as they see its log.
-    (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
+    (directory / WEIGHTS).chmod((directory / "config.json").stat().st_mode)
 
 
 def load_model(directory: Path) -> Transformer:
@@ -118,12 +130,14 @@ def load_model(directory: Path) -> Transformer:
     Raises:
         PicoLMError: no such directory or file, another kind of model, damaged or mismatching weights.
     """
-    config = model_config(_read_json(directory / "config.json"), origin=directory / "config.json")
+    config = model_config(read_json(directory / "config.json"), origin=directory / "config.json")
     with torch.device("meta"):
         model = Transformer(config)
-    expected = {huggingface_name(name): (name, tensor.shape) for name, tensor in model.state_dict().items()}
-    state = _read_weights(directory / "model.safetensors", expected)
-    model.load_state_dict(state, strict=True, assign=True)
+    ours = {huggingface_name(name): name for name in model.state_dict()}
+    shapes = {theirs: model.get_parameter(name).shape for theirs, name in ours.items()}
+    # Some writers repeat a tied matrix under the output's name.
+    state = read_tensors(directory, locate_tensors(directory), shapes, ignored=frozenset({"lm_head.weight"}))
+    model.load_state_dict({ours[name]: tensor for name, tensor in state.items()}, strict=True, assign=True)
     return model
 
 
@@ -133,19 +147,17 @@ def model_config(values: Mapping[str, Any], *, origin: Path) -> schema.Model:
     Raises:
         PicoLMError: another class, a missing field, or a feature that the Transformer here does not have.
     """
-    by_type = {model_type: key for key, (_, model_type) in _ARCHITECTURES.items()}
     model_type = values.get("model_type")
-    if model_type not in by_type:
-        raise PicoLMError(f"{origin} describes a '{model_type}' model; PicoLM opens {', '.join(sorted(by_type))}")
-    if values.get("attention_bias") or values.get("mlp_bias"):
-        raise PicoLMError(f"{origin} describes a model with biases, which PicoLM's Transformer does not have")
-    attention, qk_norm = by_type[str(model_type)]
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise PicoLMError(f"{origin} asks for rotary scaling '{rope['rope_type']}'; PicoLM knows 'default' only")
+    if model_type == "pico_decoder":
+        raise PicoLMError(f"{origin} describes an original Pico model: `picolm import` makes a directory that opens")
+    if model_type not in _READABLE:
+        raise PicoLMError(f"{origin} describes a '{model_type}' model; PicoLM opens {', '.join(sorted(_READABLE))}")
+    _refuse_other_mathematics(values, origin)
+    attention, qk_norm = _READABLE[str(model_type)]
+    rope = _rope(values)
     try:
         head_dim = values["hidden_size"] // values["num_attention_heads"]
-        if values.get("head_dim", head_dim) != head_dim:
+        if (values.get("head_dim") or head_dim) != head_dim:
             raise PicoLMError(
                 f"{origin} asks for heads of width {values['head_dim']}, PicoLM only hidden_size / heads = {head_dim}"
             )
@@ -170,37 +182,28 @@ def model_config(values: Mapping[str, Any], *, origin: Path) -> schema.Model:
         raise PicoLMError(f"{origin}: {explain(error)}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PicoLMError(f"'{path.parent}' holds no model: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise PicoLMError(f"cannot read '{path}': {error}") from None
-    if not isinstance(values, dict):
-        raise PicoLMError(f"'{path}' does not hold a JSON object")
-    return values
+def _refuse_other_mathematics(values: Mapping[str, Any], origin: Path) -> None:
+    """Raise for a feature of these classes that our Transformer does not have."""
+    rope = _rope(values)
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    activation = values.get("hidden_act", "silu")
+    # What is absent has the default of its class, and Mistral's is a window of 4096.
+    window = values.get("sliding_window", 4096 if values.get("model_type") == "mistral" else None)
+    is_windowed = values.get("model_type") == "mistral" or values.get("use_sliding_window", False)
+    if values.get("attention_bias") or values.get("mlp_bias"):
+        raise PicoLMError(f"{origin} describes a model with biases, which PicoLM's Transformer does not have")
+    if rope_type != "default":
+        raise PicoLMError(f"{origin} asks for rotary scaling '{rope_type}'; PicoLM knows 'default' only")
+    if rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise PicoLMError(f"{origin} rotates a part of each head only; PicoLM rotates all of it")
+    if activation not in ("silu", "swish"):
+        raise PicoLMError(f"{origin} asks for the activation '{activation}'; PicoLM knows silu (SwiGLU) only")
+    if is_windowed and window is not None and window < values.get("max_position_embeddings", window + 1):
+        raise PicoLMError(f"{origin} asks for a sliding window of {window} positions; PicoLM attends to all of them")
+    if values.get("quantization_config"):
+        raise PicoLMError(f"{origin} describes quantized weights; PicoLM reads plain ones only")
 
 
-def _read_weights(path: Path, expected: Mapping[str, tuple[str, torch.Size]]) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as weights:
-            stored = set(weights.keys())
-            # Some writers repeat a tied matrix under the output's name.
-            surplus = sorted(stored - set(expected) - {"lm_head.weight"})
-            missing = sorted(set(expected) - stored)
-            if missing:
-                raise PicoLMError(f"'{path}' lacks the tensor '{missing[0]}'{nearest(missing[0], surplus)}")
-            if surplus:
-                raise PicoLMError(f"'{path}' holds a tensor '{surplus[0]}' that the model has no place for")
-            state = {name: weights.get_tensor(theirs) for theirs, (name, _) in expected.items()}
-    except FileNotFoundError:
-        raise PicoLMError(f"'{path.parent}' holds no model: it has no {path.name}") from None
-    except (OSError, SafetensorError) as error:
-        raise PicoLMError(f"'{path}' is damaged or not a safetensors file: {error}") from None
-    for theirs, (name, shape) in expected.items():
-        if state[name].shape != shape:
-            raise PicoLMError(
-                f"'{path}': tensor '{theirs}' has shape {list(state[name].shape)}, config.json says {list(shape)}"
-            )
-    return state
+def _rope(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    return rope if isinstance(rope, Mapping) else {}

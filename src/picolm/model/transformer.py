@@ -6,14 +6,20 @@ B batch, T positions, D width, H query heads, K key/value heads, C head width, V
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from picolm.config import schema
+from picolm.model.cache import KeyValueCache
 from picolm.model.interface import LanguageModel, Role
 
 Rotation = tuple[Tensor, Tensor]
+Recall = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From rotated queries, rotated keys and values to mixed values, by way of a cache (`KeyValueCache.attend`)."""
 
 
 class RMSNorm(nn.Module):
@@ -71,7 +77,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, recall: Recall | None = None) -> Tensor:
         """Return the attended values [B, T, D]; `key_mask` [B, 1, 1, T] is True where a key may be looked at."""
         batch, length, width = x.shape
         query = self.q_norm(self.q_proj(x).view(batch, length, self.n_heads, self.head_dim)).transpose(1, 2)
@@ -79,9 +85,13 @@ class Attention(nn.Module):
         value = self.v_proj(x).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
         # Angles are at least float32, so under bf16 the rotation is exact and its result is rounded once.
         query, key = rotate(query, rotary).to(value.dtype), rotate(key, rotary).to(value.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=key_mask, is_causal=self.causal, enable_gqa=self.n_kv_heads != self.n_heads
-        )
+        if recall is not None:
+            mixed = recall(query, key, value)
+        else:
+            grouped = self.n_kv_heads != self.n_heads
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=key_mask, is_causal=self.causal, enable_gqa=grouped
+            )
         attended: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return attended
 
@@ -112,9 +122,9 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, recall: Recall | None = None) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, key_mask))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, key_mask, recall))
         x = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return x
 
@@ -138,8 +148,18 @@ class Transformer(LanguageModel):
         matrix: Tensor = self.embedding.weight if self.unembedding is None else self.unembedding.weight
         return matrix
 
-    def forward(self, input_ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
-        """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`)."""
+    def forward(
+        self, input_ids: Tensor, *, attention_mask: Tensor | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`).
+
+        With a `cache`: the beginnings of its rows at first, whose lengths it knows, then one token each.
+        """
+        if cache is not None:
+            assert attention_mask is None and self.config.attention == "causal"
+            hidden = self._hidden(input_ids, cache.begin(input_ids), key_mask=None, cache=cache)
+            cache.end()
+            return hidden
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         if attention_mask is None:
             return self._hidden(input_ids, positions, key_mask=None)
@@ -151,11 +171,13 @@ class Transformer(LanguageModel):
         hidden = self._hidden(input_ids.gather(1, order), order, key_mask=None)
         return torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
 
-    def _hidden(self, input_ids: Tensor, positions: Tensor, key_mask: Tensor | None) -> Tensor:
+    def _hidden(
+        self, input_ids: Tensor, positions: Tensor, key_mask: Tensor | None, cache: KeyValueCache | None = None
+    ) -> Tensor:
         x = self.dropout(self.embedding(input_ids))
         rotary = rotation(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
-        for block in self.layers:
-            x = block(x, rotary, key_mask)
+        for number, block in enumerate(self.layers):
+            x = block(x, rotary, key_mask, None if cache is None else partial(cache.attend, number))
         normed: Tensor = self.output_norm(x)
         return normed
 
