@@ -71,7 +71,7 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
         else:
             meaning = field.get("description", "the only kind so far" if name == "kind" else "")
             if name == "kind" and "(kind:" in prefix:
-                meaning = "which objective"
+                meaning = f"which {prefix.split(' ')[0]}"
             yield f"| `{key}` | `{written(field['default'])}` | {described(field)} | {meaning} |"
     for key, field in below.items():
         yield from rows(field, key)

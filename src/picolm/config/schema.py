@@ -172,24 +172,25 @@ class Masked(Section):
         return self
 
 
-def _kind_of(value: object) -> str | None:
-    if isinstance(value, dict):
-        kind = value.get("kind", "causal")
+def _kind(default: str) -> Discriminator:
+    """What tells the variants of a section apart: its `kind`, which may be left out for the usual one."""
+
+    def of(value: object) -> str | None:
+        kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", None)
         return kind if isinstance(kind, str) else None
-    kind = getattr(value, "kind", None)
-    return kind if isinstance(kind, str) else None
+
+    return Discriminator(of)
 
 
 Objective = Annotated[
     Annotated[Causal, Tag("causal")] | Annotated[Masked, Tag("masked")],
-    Discriminator(_kind_of),
+    _kind("causal"),
 ]
 
 
-class Optimizer(Section):
-    """AdamW (Loshchilov & Hutter 2019), fused."""
+class AdamWRule(Section):
+    """How AdamW moves the parameters that Muon does not: embeddings, the output matrix, norms, heads."""
 
-    kind: Literal["adamw"] = "adamw"
     learning_rate: PositiveReal = Field(1e-3, description="peak learning rate")
     betas: tuple[
         Annotated[float, Field(ge=0.0, lt=1.0)],
@@ -200,6 +201,38 @@ class Optimizer(Section):
     decay: Literal["matrices", "all"] = Field(
         "matrices", description="what decays: neither norms nor embeddings, or all parameters as the original did"
     )
+
+
+class AdamW(AdamWRule):
+    """AdamW (Loshchilov & Hutter 2019), fused."""
+
+    kind: Literal["adamw"] = "adamw"
+
+
+class Muon(Section):
+    """Muon (Jordan et al. 2024) for the matrices inside the model, AdamW for the rest; one schedule for both."""
+
+    kind: Literal["muon"] = "muon"
+    learning_rate: PositiveReal = Field(
+        0.02, description="peak for the hidden matrices; 0.02 fits scale=spectral, AdamW's own rate fits rms_match"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="decay of the averaged gradient")
+    nesterov: bool = Field(True, description="whether the momentum looks one step ahead")
+    scale: Literal["spectral", "rms_match"] = Field(
+        "spectral",
+        description="factor on the update: sqrt(max(1, rows/columns)) (Jordan), or 0.2 sqrt(max(rows, columns)), "
+        "whose elements change as AdamW's do (Moonlight, Liu et al. 2025)",
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.01, description="decoupled weight decay of the hidden matrices; what counts is learning_rate times this"
+    )
+    adamw: AdamWRule = AdamWRule()
+
+
+Optimizer = Annotated[
+    Annotated[AdamW, Tag("adamw")] | Annotated[Muon, Tag("muon")],
+    _kind("adamw"),
+]
 
 
 class Schedule(Section):
@@ -274,7 +307,7 @@ class Config(Section):
     tokenizer: Tokenizer = Tokenizer()
     model: Model = Model()
     objective: Objective = Causal()
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = AdamW()
     schedule: Schedule = Schedule()
     training: Training = Training()
     validation: Validation = Validation()

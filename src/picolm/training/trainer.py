@@ -59,7 +59,9 @@ class Trainer:
         self.config, self.training = config, config.training
         self.objective, self.plan, self.batches, self.validation = objective, plan, batches, validation
         self.recorder, self.device, self.save = recorder, device, save
-        self.optimizer = build_optimizer(objective.model, objective.heads, config.optimizer)
+        self.optimizer = build_optimizer(
+            objective.model, objective.heads, config.optimizer, precision=config.training.precision
+        )
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=device)
@@ -91,7 +93,7 @@ class Trainer:
         self.skipped = self.skipped + skip
         multiple = learning_rate_multiple(self.config.schedule, step, self.training.steps)
         learning_rate = self.config.optimizer.learning_rate * multiple
-        set_learning_rate(self.optimizer, learning_rate)
+        set_learning_rate(self.optimizer, multiple)
         apply_update(self.optimizer, skip=skip)
         if (step + 1) % self.training.log_every == 0:
             self.recorder.keep(self.describe(step, losses, norm, learning_rate))
