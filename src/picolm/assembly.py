@@ -32,6 +32,7 @@ from picolm.runs.directory import RunDirectory, free_name
 from picolm.runs.lock import RunLock
 from picolm.seams import Formulation, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
+from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import choose_device, numerics
@@ -202,6 +203,7 @@ def _train(
         flops_per_token=flops_per_token(config.model, ingredients.vocab_size, config.data.sequence_length),
     )
     held_out = _held_out(ingredients.data)
+    average = WeightAverage(objective, config.training.ema) if config.training.ema else None
     with batches, recorder:
         trainer = Trainer(
             config,
@@ -211,7 +213,8 @@ def _train(
             validation=Validation(held_out, ingredients.formulation, config) if held_out else None,
             recorder=recorder,
             device=device,
-            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer),
+            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
+            average=average,
         )
         _observed(trainer, run, interruption, observers)
         if interruption.signal is None and config.objective.kind == "causal":

@@ -160,7 +160,9 @@ class Synchronisations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("changes", [{}, MASKED, MUON, {"training.micro_batch_size": 2, "training.precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changes", [{"training.ema.start": 3}, MASKED, MUON, {"training.micro_batch_size": 2, "training.precision": "bf16"}]
+)
 def test_a_step_never_waits_for_the_device(
     small_run: Overrides, tmp_path: Path, changes: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
