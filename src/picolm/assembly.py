@@ -32,6 +32,7 @@ from picolm.runs.directory import RunDirectory, free_name
 from picolm.runs.lock import RunLock
 from picolm.seams import Formulation, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
+from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
@@ -89,6 +90,7 @@ def train(
             often.
     """
     device = choose_device(config.training.device)
+    require(config.tracking)
     if name is not None and (not name or "/" in name or name in (".", "..")):
         raise PicoLMError(f"'{name}' cannot name a run: give a plain name without '/'")
     path = Path(runs_dir) / (name or free_name(Path(runs_dir), stem))
@@ -101,7 +103,8 @@ def train(
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(interruption or Interruption())
         append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1})
-        _train(run, ingredients, device, observers, interruption)
+        watching = [*observers, *trackers(config.tracking, run.path)]
+        _train(run, ingredients, device, watching, interruption)
     write_run_report(run)
     return run
 

@@ -403,6 +403,9 @@ class Config(Section):
     validation: Validation = Validation()
     samples: Samples = Samples()
     seeds: Seeds = Seeds()
+    tracking: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], BeforeValidator(_one_is_a_list)] = (
+        Field((), description="trackers that are fed from the log, each an extra of its name; files stay in the run")
+    )
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Config:
