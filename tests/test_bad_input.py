@@ -111,7 +111,7 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "number that is not finite": (train("optimizer.learning_rate=.inf"), "must be a finite number"),
     "word that is no choice": (
         train("schedule.kind=cosin"),
-        "schedule.kind must be one of 'linear', 'cosine', 'constant'",
+        "schedule.kind must be one of 'cosine', 'linear', 'constant', 'wsd'",
     ),
     "unknown objective": (train("objective.kind=maskd"), "objective.kind must be one of 'causal', 'masked'"),
     "heads that do not divide": (train("model.n_heads=7"), "d_model 128 is not a multiple of n_heads 7"),

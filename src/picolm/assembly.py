@@ -35,6 +35,8 @@ from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.lock import RunLock
 from picolm.seams import Formulation, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
+from picolm.tracking.tracker import require, trackers
+from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import choose_device, numerics
@@ -91,6 +93,7 @@ def train(
             often.
     """
     device = choose_device(config.training.device)
+    require(config.tracking)
     if name is not None and (not name or "/" in name or name in (".", "..")):
         raise PicoLMError(f"'{name}' cannot name a run: give a plain name without '/'")
     path = Path(runs_dir) / (name or free_name(Path(runs_dir), stem))
@@ -103,8 +106,9 @@ def train(
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(interruption or Interruption())
         append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1})
+        watching = [*observers, *trackers(config.tracking, run.path)]
         try:
-            _train(run, ingredients, device, observers, interruption)
+            _train(run, ingredients, device, watching, interruption)
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
@@ -224,6 +228,7 @@ def _train(
         device=device,
     )
     held_out = _held_out(ingredients.data)
+    average = WeightAverage(objective, config.training.ema) if config.training.ema else None
     with batches, recorder:
         trainer = Trainer(
             config,
@@ -233,7 +238,8 @@ def _train(
             validation=Validation(held_out, ingredients.formulation, config) if held_out else None,
             recorder=recorder,
             device=device,
-            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer),
+            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
+            average=average,
         )
         _observed(trainer, run, interruption, observers)
         if interruption.signal is None and config.objective.kind == "causal":

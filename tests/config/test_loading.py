@@ -107,12 +107,31 @@ def test_every_key_of_the_schema_is_listed_once_and_can_be_set_to_its_default() 
     assert len(keys) == len(set(keys))
     assert {"training.steps", "objective.rate", "model.init.std", "seeds.data"} <= set(keys)
     defaults = Config().model_dump()
+    n_set = 0
     for key in keys:
         value: object = defaults
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, dict) and not key.startswith("objective."):
+            # Keys of kinds and sections that the defaults do not have.
+            value = value.get(part, {}) if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
             assert load_config(None, {key: value}) == Config()
+            n_set += 1
+    assert n_set > 60
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["optimizer.momentum=0.9"], "optimizer.momentum means nothing to optimizer.kind=adamw: leave it out"),
+        (["optimizer.kind=muon", "optimizer.betas=[0.9, 0.9]"], "optimizer.betas means nothing to optimizer.kind=muon"),
+        (["optimizer.kind=muon", "optimizer.adamw.beta=1"], "did you mean 'optimizer.betas'|'optimizer.adamw.betas'"),
+        (["optimizer.kind=sgd"], "optimizer.kind must be one of 'adamw', 'muon', not 'sgd'"),
+        (["optimizer.kind=muon", "optimizer.scale=none"], "optimizer.scale must be one of 'spectral', 'rms_match'"),
+    ],
+)
+def test_a_key_of_another_kind_is_named_as_such(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(PicoLMError, match=sentence):
+        load_config(None, overrides)
 
 
 def test_configurations_are_frozen() -> None:

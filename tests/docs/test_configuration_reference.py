@@ -68,10 +68,14 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
         key = f"{prefix.split(' ')[0]}.{name}".lstrip(".")
         if "$ref" in field or "oneOf" in field:
             below[key] = field
+        elif any("$ref" in option for option in field.get("anyOf", ())):
+            # A section that may be left out.
+            below[key] = next(option for option in field["anyOf"] if "$ref" in option)
+            yield f"| `{key}` | `{written(field['default'])}` | section or `null` | {field['description']} |"
         else:
             meaning = field.get("description", "the only kind so far" if name == "kind" else "")
             if name == "kind" and "(kind:" in prefix:
-                meaning = "which objective"
+                meaning = f"which {prefix.split(' ')[0]}"
             yield f"| `{key}` | `{written(field['default'])}` | {described(field)} | {meaning} |"
     for key, field in below.items():
         yield from rows(field, key)

@@ -176,6 +176,21 @@ def test_only_changed_values_are_marked(page: Page) -> None:
     assert "peak learning rate" in page.attribute("dt", "title")
 
 
+def test_a_key_is_explained_as_its_kind_means_it(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "muon", {"config": {"optimizer": {"kind": "muon", "learning_rate": 0.02}}})
+    append(run, {"event": "train", "step": 1, "loss": 9.0, "tokens": 10})
+    titles = Page(write_run_report(run)).attribute("dt", "title")
+    assert any("peak for the hidden matrices" in title for title in titles)
+    assert "peak learning rate" not in titles
+
+
+def test_averaged_weights_are_drawn_beside_the_others(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "averaged", {})
+    append(run, {"event": "validation", "step": 4, "loss": 5.0, "domains": {}, "ema": {"loss": 4.5, "domains": {}}})
+    traces = Page(write_run_report(run)).figures["loss"]["traces"]
+    assert [trace["name"] for trace in traces] == ["validation", "validation, averaged weights"]
+
+
 def test_run_of_which_nothing_is_known_yet_has_a_page(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "fresh", {})
     page = Page(write_run_report(run))

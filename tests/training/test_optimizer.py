@@ -13,7 +13,7 @@ RUN, SKIP = torch.zeros(()), torch.ones(())
 @pytest.mark.parametrize("tied", [False, True])
 def test_norms_and_embeddings_do_not_decay(tied: bool) -> None:
     model = build_model(schema.Model.model_validate({**CONFIG.model_dump(), "tied": tied}), 0)
-    decayed, kept = parameter_groups(model, NO_HEADS, schema.Optimizer(weight_decay=0.3))
+    decayed, kept = parameter_groups(model, NO_HEADS, schema.AdamW(weight_decay=0.3))
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
     assert all(name.endswith(("norm.weight", "embedding.weight")) for name in kept["names"] if "un" not in name)
     assert "embedding.weight" in kept["names"]
@@ -23,20 +23,20 @@ def test_norms_and_embeddings_do_not_decay(tied: bool) -> None:
 
 
 def test_all_decay_as_the_original_did() -> None:
-    groups = parameter_groups(build_model(CONFIG, 0), NO_HEADS, schema.Optimizer(decay="all", weight_decay=0.01))
+    groups = parameter_groups(build_model(CONFIG, 0), NO_HEADS, schema.AdamW(decay="all", weight_decay=0.01))
     assert len(groups) == 1 and groups[0]["weight_decay"] == 0.01
 
 
 def test_a_frozen_parameter_is_in_no_group() -> None:
     model = build_model(CONFIG, 0)
     model.embedding.weight.requires_grad_(False)
-    names = [name for group in parameter_groups(model, NO_HEADS, schema.Optimizer()) for name in group["names"]]
+    names = [name for group in parameter_groups(model, NO_HEADS, schema.AdamW()) for name in group["names"]]
     assert "embedding.weight" not in names and "unembedding.weight" in names
 
 
 def test_the_update_is_adamw() -> None:
     model = build_model(CONFIG, 0).double()
-    settings = schema.Optimizer(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
+    settings = schema.AdamW(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
     optimizer = build_optimizer(model, NO_HEADS, settings)
     name, expected = "layers.0.mlp.up_proj.weight", model.layers[0].mlp.up_proj.weight.detach().clone()
     first, second = torch.zeros_like(expected), torch.zeros_like(expected)
@@ -45,7 +45,7 @@ def test_the_update_is_adamw() -> None:
             generator = torch.Generator().manual_seed(100 * step + index)
             parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
         gradient = model.get_parameter(name).grad.clone()
-        set_learning_rate(optimizer, learning_rate)
+        set_learning_rate(optimizer, learning_rate / 0.1)
         apply_update(optimizer, skip=RUN)
         first = 0.8 * first + 0.2 * gradient
         second = 0.9 * second + 0.1 * gradient**2
@@ -57,7 +57,7 @@ def test_the_update_is_adamw() -> None:
 
 def test_a_skipped_update_leaves_weights_moments_and_counts() -> None:
     model = build_model(CONFIG, 0)
-    optimizer = build_optimizer(model, NO_HEADS, schema.Optimizer(learning_rate=0.1))
+    optimizer = build_optimizer(model, NO_HEADS, schema.AdamW(learning_rate=0.1))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     apply_update(optimizer, skip=RUN)

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from picolm.config import schema
+from picolm.config.loading import load_config
+from picolm.errors import PicoLMError
 from picolm.training.plan import EpochPlan
 from picolm.training.schedule import learning_rate_multiple
 
 
 def multiples(kind: str, warmup: int, steps: int, **options: object) -> list[float]:
-    schedule = schema.Schedule.model_validate({"kind": kind, "warmup_steps": warmup, **options})
+    schedule = TypeAdapter(schema.Schedule).validate_python({"kind": kind, "warmup_steps": warmup, **options})
     return [learning_rate_multiple(schedule, step, steps) for step in range(steps)]
 
 
@@ -41,14 +44,92 @@ def test_the_published_schedule_of_the_suite() -> None:
     assert at[124_999] == pytest.approx(75_001 / 197_501)
 
 
-@given(st.sampled_from(["linear", "cosine", "constant"]), st.integers(0, 20), st.integers(21, 60), st.floats(0, 1))
+def test_warmup_stable_decay_by_hand() -> None:
+    flat = [0.5, 1, 1, 1, 1, 1]
+    assert multiples("wsd", 2, 10, decay_steps=4, shape="linear") == pytest.approx([*flat, 1, 0.75, 0.5, 0.25])
+    assert multiples("wsd", 2, 10, decay_fraction=0.4, shape="linear", final_fraction=0.5) == pytest.approx(
+        [*flat, 1, 0.875, 0.75, 0.625]
+    )
+    assert multiples("wsd", 2, 10, decay_fraction=0.4) == pytest.approx([*flat, 1, 0.5, 1 - 0.5**0.5, 1 - 0.75**0.5])
+    halves = [(1 + math.cos(math.pi * u)) / 2 for u in (0, 0.25, 0.5, 0.75)]
+    assert multiples("wsd", 2, 10, decay_steps=4, shape="cosine") == pytest.approx([*flat, *halves])
+
+
+def test_the_trunk_of_a_stable_schedule_does_not_depend_on_how_long_the_run_is() -> None:
+    # What makes it worth having: one trunk, from which runs of several lengths branch off.
+    short, long = (multiples("wsd", 5, steps, decay_steps=10) for steps in (40, 90))
+    assert short[:30] == long[:30] and short[30:] == long[80:]
+
+
+def test_restarts_by_hand() -> None:
+    def cycle(n: int) -> list[float]:
+        return [(1 + math.cos(math.pi * k / n)) / 2 for k in range(n)]
+
+    assert multiples("restarts", 1, 12, period=4) == pytest.approx(cycle(4) * 3)
+    assert multiples("restarts", 3, 16, period=2, period_factor=2)[2:] == pytest.approx(cycle(2) + cycle(4) + cycle(8))
+    lower = [0.1 + 0.9 * value for value in cycle(4)]
+    assert multiples("restarts", 0, 8, period=4, peak_factor=0.5, final_fraction=0.1) == pytest.approx(
+        [*lower, *(0.5 * value for value in lower)]
+    )
+    again = [0.5, *cycle(3)]
+    assert multiples("restarts", 0, 12, period=4, rewarmup_steps=2) == pytest.approx([*cycle(4), *again, *again])
+
+
+def test_equal_cycles_are_found_without_walking_through_them() -> None:
+    schedule = schema.Restarts(period=3, warmup_steps=0, peak_factor=1.0)
+    assert learning_rate_multiple(schedule, 3 * 10**12 + 1, 10**13) == learning_rate_multiple(schedule, 1, 10)
+
+
+def test_inverse_root_by_hand() -> None:
+    assert multiples("inverse_root", 4, 16) == pytest.approx(
+        [0.25, 0.5, 0.75, 1, *((4 / step) ** 0.5 for step in range(5, 17))]
+    )
+    assert multiples("inverse_root", 0, 4) == pytest.approx([1, 2**-0.5, 3**-0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"kind": "wsd", "warmup_steps": 30, "decay_steps": 80}, "warmup_steps 30 and a decay of 80 steps do not fit"),
+        ({"kind": "wsd", "warmup_steps": 90}, "warmup_steps 90 and a decay of 20 steps do not fit"),
+        ({"kind": "restarts", "period": 5, "rewarmup_steps": 5}, "5 leave nothing of a period of 5 steps"),
+        ({"kind": "constant", "final_fraction": 0.1}, r"final_fraction means nothing to schedule\.kind=constant"),
+        ({"kind": "cosine", "warmup_steps": 101}, "warmup_steps 101 is beyond the step at which the decay ends, 100"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_is_refused(overrides: dict[str, object], sentence: str) -> None:
+    with pytest.raises(PicoLMError, match=sentence):
+        load_config(None, {"training.steps": 100, "schedule": {"warmup_steps": 0, **overrides}})
+
+
+KINDS = {"linear", "cosine", "constant", "wsd", "inverse_root"}
+
+
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 20), st.integers(26, 60), st.floats(0, 1))
 def test_up_then_down_and_never_outside(kind: str, warmup: int, steps: int, final: float) -> None:
-    values = multiples(kind, warmup, steps, final_fraction=final)
+    ends = kind not in ("constant", "inverse_root")
+    values = multiples(kind, warmup, steps, **({"final_fraction": final} if ends else {}))
     peak = values.index(max(values))
     assert values[: peak + 1] == sorted(values[: peak + 1])
     assert values[peak:] == sorted(values[peak:], reverse=True)
     assert all(0 < value <= 1 + 1e-12 for value in values)
-    assert min(values[max(warmup, 1) :]) >= final * (1 - 1e-12)
+    assert not ends or min(values[max(warmup, 1) :]) >= final * (1 - 1e-12)
+
+
+@given(st.integers(0, 9), st.integers(2, 20), st.floats(1, 3), st.floats(0.1, 1), st.integers(0, 1))
+def test_each_cycle_falls_from_its_own_peak(
+    warmup: int, period: int, factor: float, peak_factor: float, rewarmup: int
+) -> None:
+    values = multiples(
+        "restarts", warmup, 80, period=period, period_factor=factor, peak_factor=peak_factor, rewarmup_steps=rewarmup
+    )[max(warmup - 1, 0) :]
+    start, length, cycle = 0, period, 0
+    while start < len(values):
+        here = values[start : start + length]
+        assert here[0] == pytest.approx(peak_factor**cycle)
+        assert here == sorted(here, reverse=True) and min(here) >= 0
+        start, cycle = start + length, cycle + 1
+        length = round(period * factor**cycle)
 
 
 def rows_of(plan: EpochPlan, steps: int) -> list[int]:

@@ -34,6 +34,7 @@ def losses(run: RunDirectory) -> list[float]:
     return [line["loss"] for line in run.log if line["event"] == "train"]
 
 
+MUON: Overrides = {"optimizer": {"kind": "muon", "learning_rate": 0.02}}
 MASKED: Overrides = {"objective": {"kind": "masked", "rate": 0.3}, "model.attention": "bidirectional"}
 
 
@@ -159,7 +160,9 @@ class Synchronisations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("changes", [{}, MASKED, {"training.micro_batch_size": 2, "training.precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changes", [{"training.ema.start": 3}, MASKED, MUON, {"training.micro_batch_size": 2, "training.precision": "bf16"}]
+)
 def test_a_step_never_waits_for_the_device(
     small_run: Overrides, tmp_path: Path, changes: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,13 @@ def valid_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]
     return keys
 
 
+def kinds_of(section: str) -> list[str]:
+    """The values of a section's `kind`; none where the section has one kind only."""
+    field = Config.model_fields.get(section)
+    variants = [] if field is None else _sections_in(field.annotation)
+    return [variant.model_fields["kind"].default for variant in variants if "kind" in variant.model_fields]
+
+
 def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
@@ -137,7 +144,7 @@ def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     for key, value in upper.items():
         below = merged.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            # Another kind of objective has other keys: those of the old kind would only be refused.
+            # Another kind (of objective, of optimizer) has other keys: those of the old one would only be refused.
             same_kind = "kind" not in value or value["kind"] == below.get("kind", value["kind"])
             merged[key] = _merge(below if same_kind else {}, value)
         else:
@@ -175,13 +182,16 @@ _EXPECTED = {
 def explain(error: ValidationError) -> str:
     """Say in one sentence what the first problem is: the key, what it must be, what it was."""
     problem = error.errors(include_url=False)[0]
-    kinds = ("causal", "masked")
-    path = [str(part) for index, part in enumerate(problem["loc"]) if not (index == 1 and part in kinds)]
+    path = [str(part) for part in problem["loc"]]
+    variant = path.pop(1) if len(path) > 1 and path[1] in kinds_of(path[0]) else None
     key = ".".join(path) or "the configuration"
     kind, given, context = problem["type"], _describe(problem["input"]), problem.get("ctx", {})
     if kind == "extra_forbidden":
+        keys = valid_keys()
+        if variant is not None and key in keys:
+            return f"{key} means nothing to {path[0]}.kind={variant}: leave it out or choose another kind"
         elsewhere = _ELSEWHERE.get(path[-1])
-        return f"unknown key '{key}'" + (f"; did you mean '{elsewhere}'?" if elsewhere else nearest(key, valid_keys()))
+        return f"unknown key '{key}'" + (f"; did you mean '{elsewhere}'?" if elsewhere else nearest(key, keys))
     if kind == "missing":
         return f"{key} is missing"
     if kind == "value_error":

@@ -175,24 +175,25 @@ class Masked(Section):
         return self
 
 
-def _kind_of(value: object) -> str | None:
-    if isinstance(value, dict):
-        kind = value.get("kind", "causal")
+def _kind(default: str) -> Discriminator:
+    """What tells the variants of a section apart: its `kind`, which may be left out for the usual one."""
+
+    def of(value: object) -> str | None:
+        kind = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", None)
         return kind if isinstance(kind, str) else None
-    kind = getattr(value, "kind", None)
-    return kind if isinstance(kind, str) else None
+
+    return Discriminator(of)
 
 
 Objective = Annotated[
     Annotated[Causal, Tag("causal")] | Annotated[Masked, Tag("masked")],
-    Discriminator(_kind_of),
+    _kind("causal"),
 ]
 
 
-class Optimizer(Section):
-    """AdamW (Loshchilov & Hutter 2019), fused."""
+class AdamWRule(Section):
+    """How AdamW moves the parameters that Muon does not: embeddings, the output matrix, norms, heads."""
 
-    kind: Literal["adamw"] = "adamw"
     learning_rate: PositiveReal = Field(1e-3, description="peak learning rate")
     betas: tuple[
         Annotated[float, Field(ge=0.0, lt=1.0)],
@@ -205,15 +206,134 @@ class Optimizer(Section):
     )
 
 
-class Schedule(Section):
-    """Learning rate as a multiple of its peak: linear warm-up, then a decay to `final_fraction`."""
+class AdamW(AdamWRule):
+    """AdamW (Loshchilov & Hutter 2019), fused."""
 
-    kind: Literal["linear", "cosine", "constant"] = Field("cosine", description="the shape after warm-up")
+    kind: Literal["adamw"] = "adamw"
+
+
+class Muon(Section):
+    """Muon (Jordan et al. 2024) for the matrices inside the model, AdamW for the rest; one schedule for both."""
+
+    kind: Literal["muon"] = "muon"
+    learning_rate: PositiveReal = Field(
+        0.02, description="peak for the hidden matrices; 0.02 fits scale=spectral, AdamW's own rate fits rms_match"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.95, description="decay of the averaged gradient")
+    nesterov: bool = Field(True, description="whether the momentum looks one step ahead")
+    scale: Literal["spectral", "rms_match"] = Field(
+        "spectral",
+        description="factor on the update: sqrt(max(1, rows/columns)) (Jordan), or 0.2 sqrt(max(rows, columns)), "
+        "whose elements change as AdamW's do (Moonlight, Liu et al. 2025)",
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.01, description="decoupled weight decay of the hidden matrices; what counts is learning_rate times this"
+    )
+    adamw: AdamWRule = AdamWRule()
+
+
+Optimizer = Annotated[
+    Annotated[AdamW, Tag("adamw")] | Annotated[Muon, Tag("muon")],
+    _kind("adamw"),
+]
+
+
+class Warmup(Section):
+    """What all schedules begin with."""
+
     warmup_steps: Count = Field(100, description="steps of linear warm-up; the first step takes 1/warmup_steps")
+
+
+class Decay(Warmup):
+    """Warm-up, then a fall over the rest of the run."""
+
     decay_steps: Positive | None = Field(
         None, description="step at which the decay ends, counted from the start; null: training.steps"
     )
     final_fraction: Fraction = Field(0.0, description="what is left of the peak when the decay ends")
+
+
+class Cosine(Decay):
+    """Learning rate as a multiple of its peak: linear warm-up, then half a cosine (Loshchilov & Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
+
+
+class Linear(Decay):
+    """Linear warm-up, then a straight line."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class Constant(Warmup):
+    """Linear warm-up, then the peak to the end."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class StableDecay(Warmup):
+    """Warm-up, stable, decay (WSD; Hu et al. 2024, MiniCPM): the peak is held, and falls at the end of the run."""
+
+    kind: Literal["wsd"] = "wsd"
+    decay_fraction: Fraction = Field(0.2, description="share of training.steps over which the rate falls at the end")
+    decay_steps: Positive | None = Field(None, description="steps of that fall; given, it replaces decay_fraction")
+    shape: Literal["linear", "sqrt", "cosine"] = Field(
+        "sqrt", description="how it falls; sqrt: 1 - sqrt(u), the best of those that Haegele et al. (2024) compared"
+    )
+    final_fraction: Fraction = Field(0.0, description="what is left of the peak at the end")
+
+    def fall(self, total_steps: int) -> int:
+        """Steps over which the rate falls in a run of `total_steps`, at least one."""
+        return self.decay_steps or max(round(self.decay_fraction * total_steps), 1)
+
+
+class Restarts(Warmup):
+    """Cosine with warm restarts (SGDR; Loshchilov & Hutter 2017): fall, jump back, fall again, more slowly."""
+
+    kind: Literal["restarts"] = "restarts"
+    period: Positive = Field(500, description="steps of the first cycle, which begins when the peak is reached")
+    period_factor: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = Field(
+        1.0, description="each cycle is this many times as long as the one before, rounded to whole steps"
+    )
+    peak_factor: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="each cycle's peak is this share of the one before"
+    )
+    rewarmup_steps: Count = Field(0, description="steps of linear warm-up at the beginning of each later cycle")
+    final_fraction: Fraction = Field(0.0, description="what is left of a cycle's peak at its end")
+
+    @model_validator(mode="after")
+    def _cycles_have_room(self) -> Restarts:
+        if self.rewarmup_steps >= self.period:
+            raise ValueError(
+                f"rewarmup_steps {self.rewarmup_steps} leave nothing of a period of {self.period} steps to fall in"
+            )
+        return self
+
+
+class InverseRoot(Warmup):
+    """Warm-up, then 1/sqrt(step) (Vaswani et al. 2017)."""
+
+    kind: Literal["inverse_root"] = "inverse_root"
+
+
+Schedule = Annotated[
+    Annotated[Cosine, Tag("cosine")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Constant, Tag("constant")]
+    | Annotated[StableDecay, Tag("wsd")]
+    | Annotated[Restarts, Tag("restarts")]
+    | Annotated[InverseRoot, Tag("inverse_root")],
+    _kind("cosine"),
+]
+
+
+class Average(Section):
+    """A second model whose weights are the exponential moving average of the first one's; training never sees it."""
+
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.999, description="what is kept of the average in each update; less at the beginning: (1 + t) / (10 + t)"
+    )
+    start: Count = Field(0, description="updates after which the average begins, from the weights as they are then")
 
 
 class Training(Section):
@@ -231,6 +351,9 @@ class Training(Section):
     gradient_clip: PositiveReal | None = Field(1.0, description="largest norm of the gradient; null: no clipping")
     nonfinite_limit: Count = Field(
         20, description="how many steps with a non-finite loss or gradient are skipped before the run stops"
+    )
+    ema: Average | None = Field(
+        None, description="an averaged model beside the trained one: its validation, and `ema/` in the checkpoint"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model lives")
     threads: Positive | None = Field(None, description="CPU threads of PyTorch; null: its default")
@@ -281,12 +404,15 @@ class Config(Section):
     tokenizer: Tokenizer = Tokenizer()
     model: Model = Model()
     objective: Objective = Causal()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
+    optimizer: Optimizer = AdamW()
+    schedule: Schedule = Cosine()
     training: Training = Training()
     validation: Validation = Validation()
     samples: Samples = Samples()
     seeds: Seeds = Seeds()
+    tracking: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], BeforeValidator(_one_is_a_list)] = (
+        Field((), description="trackers that are fed from the log, each an extra of its name; files stay in the run")
+    )
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Config:
@@ -304,10 +430,23 @@ class Config(Section):
             raise ValueError(
                 "training.compile and data.document_borders do not go together: every batch would have new shapes"
             )
-        decay_end = self.schedule.decay_steps or self.training.steps
-        if self.schedule.kind != "constant" and self.schedule.warmup_steps > decay_end:
+        self._schedule_fits()
+        if self.training.ema is not None and self.training.ema.start >= self.training.steps:
             raise ValueError(
-                f"schedule.warmup_steps {self.schedule.warmup_steps} is beyond the step at which the decay ends, "
-                f"{decay_end}; for example, schedule.warmup_steps={max(decay_end // 10, 1)}"
+                f"training.ema.start {self.training.ema.start} leaves no update to average over "
+                f"in training.steps {self.training.steps}"
             )
         return self
+
+    def _schedule_fits(self) -> None:
+        schedule, steps = self.schedule, self.training.steps
+        if isinstance(schedule, Decay) and schedule.warmup_steps > (end := schedule.decay_steps or steps):
+            raise ValueError(
+                f"schedule.warmup_steps {schedule.warmup_steps} is beyond the step at which the decay ends, {end}; "
+                f"for example, schedule.warmup_steps={max(end // 10, 1)}"
+            )
+        if isinstance(schedule, StableDecay) and schedule.warmup_steps + schedule.fall(steps) > steps:
+            raise ValueError(
+                f"schedule.warmup_steps {schedule.warmup_steps} and a decay of {schedule.fall(steps)} steps do not fit "
+                f"into training.steps {steps}"
+            )

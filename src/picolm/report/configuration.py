@@ -18,7 +18,7 @@ def configuration_tree(config: Line) -> Markup:
     from picolm.config.schema import Config
 
     defaults = Config().model_dump(mode="json")
-    descriptions = dict(_descriptions(Config))
+    descriptions = dict(_descriptions(Config, config))
     sections = [(name, part if isinstance(part, dict) else {name: part}) for name, part in _ordered(config, defaults)]
     return join(
         element(
@@ -56,18 +56,20 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def _descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _descriptions(section: type[BaseModel], values: Line, prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}", field.description or ""
-        for part in _sections_in(field.annotation):
-            yield from _descriptions(part, f"{prefix}{name}.")
+        for part in _sections_in(field.annotation, table(values, name).get("kind")):
+            yield from _descriptions(part, table(values, name), f"{prefix}{name}.")
 
 
-def _sections_in(annotation: object) -> Iterator[type[BaseModel]]:
-    # A part that comes in several kinds (the objective) is described by the class of each kind.
+def _sections_in(annotation: object, kind: object) -> Iterator[type[BaseModel]]:
+    # A part that comes in several kinds (the objective) is described by the class of the kind that it is.
     from pydantic import BaseModel
 
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        own = annotation.model_fields.get("kind")
+        if kind is None or own is None or own.default == kind:
+            yield annotation
     for argument in get_args(annotation):
-        yield from _sections_in(argument)
+        yield from _sections_in(argument, kind)

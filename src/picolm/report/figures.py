@@ -112,6 +112,8 @@ def loss_figure(record: Record) -> Figure | None:
         traces.append(Trace("train, smoothed", train.smoothed(half_width), "series-1"))
     if validation:
         traces.append(Trace("validation", validation, "series-2", marked=True))
+    if averaged := Series.of(record.validation, "ema", "loss"):
+        traces.append(Trace("validation, averaged weights", averaged, "series-3", marked=True))
     if not traces:
         return None
     yaxis = {"title": {"text": loss_unit(record)}}

@@ -133,4 +133,5 @@ def speed(record: Mapping[str, Any]) -> str:
 def validation_line(record: Mapping[str, Any]) -> str:
     """One line about a validation: the loss over all domains, then each domain's."""
     domains = "  ".join(f"{name} {figures['loss']:.3f}" for name, figures in record["domains"].items())
-    return printable(f"step {record['step']}: validation loss {record['loss']:.4f}  ({domains})")
+    average = f"  averaged weights {record['ema']['loss']:.4f}" if "ema" in record else ""
+    return printable(f"step {record['step']}: validation loss {record['loss']:.4f}  ({domains}){average}")

@@ -1,4 +1,4 @@
-"""AdamW over named parameters, and the update that skips itself when a gradient is not finite."""
+"""The optimizer over named parameters, and the update that skips itself when a gradient is not finite."""
 
 from __future__ import annotations
 
@@ -9,24 +9,43 @@ from torch import Tensor, nn
 
 from picolm.config import schema
 from picolm.model.interface import LanguageModel
+from picolm.training.muon import Muon
 
 
 def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer) -> list[dict[str, Any]]:
-    """Part the trainable parameters by whether they decay.
+    """Part the trainable parameters by the rule that moves them and by whether they decay.
+
+    Muon takes the matrices inside the model; the embedding, the output matrix, norms and heads are AdamW's.
 
     Returns:
-        Groups for a torch optimizer, each with `names` beside `params`; an assertion proves that they are a partition.
+        Groups for a torch optimizer, each with `names` beside `params`, its `peak` learning rate, and `muon`; an
+        assertion proves that they are a partition.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     roles = {name: model.role(name) for name in named}
+    hidden = {name for name, p in named.items() if roles[name] == "matrix" and p is not model.output_matrix}
     for name, parameter in heads.named_parameters(prefix="heads"):
         named[name], roles[name] = parameter, "matrix" if parameter.dim() > 1 else "norm"
-    decayed = [name for name in named if optimizer.decay == "all" or roles[name] == "matrix"]
-    kept = [name for name in named if name not in set(decayed)]
-    decays = ((decayed, optimizer.weight_decay), (kept, 0.0))
+    adamw = optimizer.adamw if optimizer.kind == "muon" else optimizer
+    orthogonal = [name for name in named if optimizer.kind == "muon" and name in hidden]
+    rest = [name for name in named if name not in set(orthogonal)]
+    decayed = [name for name in rest if adamw.decay == "all" or roles[name] == "matrix"]
+    kept = [name for name in rest if name not in set(decayed)]
+    parts = (
+        (orthogonal, optimizer.weight_decay, optimizer.learning_rate, True),
+        (decayed, adamw.weight_decay, adamw.learning_rate, False),
+        (kept, 0.0, adamw.learning_rate, False),
+    )
     groups: list[dict[str, Any]] = [
-        {"names": names, "params": [named[name] for name in names], "weight_decay": weight_decay}
-        for names, weight_decay in decays
+        {
+            "names": names,
+            "params": [named[name] for name in names],
+            "weight_decay": weight_decay,
+            "lr": peak,
+            "peak": peak,
+            "muon": muon,
+        }
+        for names, weight_decay, peak, muon in parts
         if names
     ]
     grouped = [name for group in groups for name in group["names"]]
@@ -34,27 +53,42 @@ def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.O
     return groups
 
 
-def build_optimizer(model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer) -> torch.optim.AdamW:
-    """Make the fused AdamW of a run."""
-    return torch.optim.AdamW(
-        parameter_groups(model, heads, optimizer),
-        lr=optimizer.learning_rate,
-        betas=optimizer.betas,
-        eps=optimizer.eps,
-        fused=True,
+def build_optimizer(
+    model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer, *, precision: str = "fp32"
+) -> torch.optim.AdamW:
+    """Make the optimizer of a run: fused AdamW, or Muon with fused AdamW for what is no hidden matrix.
+
+    Args:
+        model: the model, where it will train.
+        heads: what is trained beside it.
+        optimizer: the settings.
+        precision: `training.precision`. Muon's iteration runs in bfloat16 on a GPU always, elsewhere if the run does.
+    """
+    groups = parameter_groups(model, heads, optimizer)
+    if optimizer.kind == "adamw":
+        return torch.optim.AdamW(groups, betas=optimizer.betas, eps=optimizer.eps, fused=True)
+    reduced = precision == "bf16" or model.output_matrix.device.type == "cuda"
+    return Muon(
+        groups,
+        momentum=optimizer.momentum,
+        nesterov=optimizer.nesterov,
+        scale=optimizer.scale,
+        dtype=torch.bfloat16 if reduced else None,
+        betas=optimizer.adamw.betas,
+        eps=optimizer.adamw.eps,
     )
 
 
-def set_learning_rate(optimizer: torch.optim.AdamW, learning_rate: float) -> None:
-    """Give every group the step's learning rate."""
+def set_learning_rate(optimizer: torch.optim.AdamW, multiple: float) -> None:
+    """Give every group the step's learning rate: its peak times the schedule's multiple."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = group["peak"] * multiple
 
 
 def apply_update(optimizer: torch.optim.AdamW, *, skip: Tensor) -> None:
     """Take one step, or none where `skip` is 1: then weights, moments and step counts stay as they are.
 
-    `skip` is a scalar on the device. The decision is taken inside the fused kernel, so the host never waits for it.
+    `skip` is a scalar on the device. The decision is taken there, so the host never waits for it.
     """
     # The fused kernel looks for these two attributes, as a gradient scaler would set them.
     optimizer.grad_scale = None  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from torch import Tensor
 from picolm.config import schema
 from picolm.randomness import derive_seed
 from picolm.seams import Objective, Plan, View
+from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import autocast
@@ -43,6 +44,7 @@ class Trainer:
         recorder: Recorder,
         device: torch.device,
         save: Callable[[int], None],
+        average: WeightAverage | None = None,
     ) -> None:
         """Prepare to train.
 
@@ -55,11 +57,14 @@ class Trainer:
             recorder: the record of the run.
             device: where the objective lives.
             save: writes a checkpoint of the model after the given number of updates.
+            average: takes in the weights after each update; None where none is wanted.
         """
         self.config, self.training = config, config.training
         self.objective, self.plan, self.batches, self.validation = objective, plan, batches, validation
-        self.recorder, self.device, self.save = recorder, device, save
-        self.optimizer = build_optimizer(objective.model, objective.heads, config.optimizer)
+        self.recorder, self.device, self.save, self.average = recorder, device, save, average
+        self.optimizer = build_optimizer(
+            objective.model, objective.heads, config.optimizer, precision=config.training.precision
+        )
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=device)
@@ -91,8 +96,10 @@ class Trainer:
         self.skipped = self.skipped + skip
         multiple = learning_rate_multiple(self.config.schedule, step, self.training.steps)
         learning_rate = self.config.optimizer.learning_rate * multiple
-        set_learning_rate(self.optimizer, learning_rate)
+        set_learning_rate(self.optimizer, multiple)
         apply_update(self.optimizer, skip=skip)
+        if self.average is not None:
+            self.average.update(step + 1, skip=skip)
         if (step + 1) % self.training.log_every == 0:
             self.recorder.keep(self.describe(step, losses, norm, learning_rate))
 
@@ -141,6 +148,9 @@ class Trainer:
         self.flush(done)
         started = time.perf_counter()
         record = self.validation(self.objective, self.device)
+        if self.average is not None and self.average.began:
+            with self.average.in_place():
+                record["ema"] = self.validation(self.objective, self.device)
         self.recorder.write({"event": "validation", "step": done, **record})
         self.recorder.leave_out(time.perf_counter() - started)
 
