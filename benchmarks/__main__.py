@@ -1,12 +1,16 @@
 """`python -m benchmarks` (or `make bench`): every benchmark, as ratios to a peer in the same run."""
 
 import json
+import os
 import platform
 from pathlib import Path
 
+# As the command line does; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 
-from benchmarks import training_step
+from benchmarks import loss, step_memory, training_step
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -14,12 +18,10 @@ RESULTS = Path(__file__).parent / "results.json"
 def main() -> None:
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     print(f"torch {torch.__version__}, {machine['threads']} threads, {machine['processor']}")
-    rows = training_step.run()
-    RESULTS.write_text(
-        json.dumps({"machine": machine, "torch": torch.__version__, "training_step": rows}, indent=2) + "\n"
-    )
-    worst = min(row["ratio"] for row in rows)
-    print(f"summary: PicoLM makes {worst:.2f}x the tokens/s of the plain loop or more, over {len(rows)} shapes")
+    tables = {module.__name__.split(".")[-1]: module.run() for module in (training_step, loss, step_memory)}
+    RESULTS.write_text(json.dumps({"machine": machine, "torch": torch.__version__, **tables}, indent=2) + "\n")
+    ratios = {name: [f"{row['ratio']:.2f}" for row in rows] for name, rows in tables.items()}
+    print("summary of ratios:", "; ".join(f"{name} {' '.join(values)}" for name, values in ratios.items()))
 
 
 if __name__ == "__main__":

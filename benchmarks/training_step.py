@@ -63,7 +63,7 @@ def _row(preset: str, vocab_size: int, rows: int, length: int, precision: str) -
     config = load_config(preset, changes)
     tokens = np.random.default_rng(0).integers(0, vocab_size, (rows, length + 1))
     with tempfile.TemporaryDirectory() as folder, numerics(config.training):
-        ours, theirs = _trainer_step(config, tokens, Path(folder)), _plain_step(config, torch.from_numpy(tokens))
+        ours, theirs = trainer_step(config, tokens, Path(folder)), _plain_step(config, torch.from_numpy(tokens))
         for step in (ours, theirs):
             step()
         pairs = [(_timed(ours), _timed(theirs)) for _ in range(PAIRS)]
@@ -86,7 +86,8 @@ def _timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def _trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Callable[[], None]:
+def trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Callable[[], None]:
+    """A step of PicoLM's trainer on fixed tokens, as a function without arguments."""
     formulation = CausalFormulation()
     plan = EpochPlan(n_rows=len(tokens), batch_size=len(tokens), fingerprint="benchmark", seed=0)
     device = torch.device("cpu")

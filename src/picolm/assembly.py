@@ -151,16 +151,16 @@ def _as_prepared(config: schema.Config, data: TokenData) -> dict[str, schema.Sec
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
     """What is minimised, ready to make views."""
     if config.objective.kind == "causal":
-        return CausalFormulation()
+        return CausalFormulation(document_borders=config.data.document_borders)
     if tokenizer.mask_id is None:
         raise PicoLMError("objective.kind=masked needs a tokenizer with a mask token such as '<mask>'")
     return MaskedFormulation(
         config.objective,
         mask_id=tokenizer.mask_id,
-        pad_id=tokenizer.pad_id,
         special_ids=tokenizer.special_ids,
         vocab_size=tokenizer.vocab_size,
         seed=config.seeds.data,
+        document_borders=config.data.document_borders,
     )
 
 

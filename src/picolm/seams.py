@@ -66,6 +66,20 @@ class Sequences:
     """Where the rows come from: `train`, or the name of a held-out domain."""
     step: int
     """The step that draws them."""
+    documents: IntArray | None = None
+    """[R, T + 1]: the number of each token's document in its split; a separator belongs to the document before it, the
+    first of all to the document after it, and padding to -1. None: not known, for rows that come from nowhere."""
+    tags: IntArray | None = None
+    """[R, T + 1]: the part of speech of each token, as `Split.tags`; 0: none. None: the data have no tags."""
+
+    @property
+    def segments(self) -> IntArray:
+        """[R, T]: the document that each input position works for, which is that of the token it may predict.
+
+        So the separator before a document is its beginning, and the one after it is still its own to predict.
+        """
+        assert self.documents is not None, "rows of data know their documents"
+        return np.ascontiguousarray(self.documents[:, 1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +99,23 @@ class View:
     """Names of the tensors that the model's forward takes."""
     token_fields: frozenset[str] = frozenset({"input_ids"})
     """Names of the tensors that hold token ids."""
+    host_fields: frozenset[str] = frozenset()
+    """Names of the tensors that stay on the host, because what they decide (shapes) is decided there."""
     groups: IntArray | None = None
     """[R], ascending: rows with equal numbers are never parted (an episode). None: every row may be."""
+
+    def with_documents(self, segments: IntArray) -> View:
+        """The same view, in which attention and positions stop at the borders between `segments` [R, T].
+
+        No mask for padding is needed then: padding is a segment of its own.
+        """
+        kept = tuple(name for name in self.inputs if name != "attention_mask")
+        return replace(
+            self,
+            tensors={**self.tensors, "documents": torch.from_numpy(segments)},
+            inputs=(*kept, "documents"),
+            host_fields=self.host_fields | {"documents"},
+        )
 
     @property
     def n_rows(self) -> int:
@@ -110,7 +139,10 @@ class View:
 
     def to(self, device: torch.device) -> View:
         """The same view on a device; the copy does not wait where the memory is pinned."""
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        moved = {
+            name: tensor if name in self.host_fields else tensor.to(device, non_blocking=True)
+            for name, tensor in self.tensors.items()
+        }
         return replace(self, tensors=moved)
 
     def pin(self) -> View:

@@ -167,5 +167,5 @@ def test_the_plain_twin_has_the_same_loss_and_a_second_derivative() -> None:
                     p -= sign * step * v
     for exact, up, down in zip(product, *shifted, strict=True):
         torch.testing.assert_close(exact, (up - down) / (2 * step), rtol=1e-4, atol=1e-4)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
+    with pytest.raises(RuntimeError, match=r"differentiate twice|not implemented"):
         torch.autograd.grad(sum(g.sum() for g in gradient()), parameters)

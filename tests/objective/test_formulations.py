@@ -25,7 +25,7 @@ def sequences(rows: int, length: int, *, valid: list[int] | None = None, step: i
 
 
 def masked(seed: int = 0, **rates: float) -> MaskedFormulation:
-    return MaskedFormulation(schema.Masked(**rates), mask_id=2, pad_id=1, special_ids=SPECIAL, vocab_size=50, seed=seed)
+    return MaskedFormulation(schema.Masked(**rates), mask_id=2, special_ids=SPECIAL, vocab_size=50, seed=seed)
 
 
 def model(attention: str = "causal") -> torch.nn.Module:

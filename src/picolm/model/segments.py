@@ -10,8 +10,8 @@ from torch import Tensor
 class Segments:
     """The stretches of a batch that look at themselves only: the runs of one document in one row.
 
-    Stretches of equal length are attended to together, each as a row of its own, so the fused kernels do the work and the
-    cost is the sum of squared lengths.
+    Stretches of equal length are attended to together, each as a row of its own, so the fused kernels do the work and
+    the cost is the sum of squared lengths.
     """
 
     def __init__(self, documents: Tensor, *, causal: bool, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Segments:
         places = torch.arange(rows * length)
         self.positions = (places - starts.repeat_interleave(lengths)).view(rows, length).to(device, non_blocking=True)
         by_length = lengths.argsort(stable=True)
-        sizes, counts = lengths[by_length].unique_consecutive(return_counts=True)
+        sizes, counts = torch.unique_consecutive(lengths[by_length], return_counts=True)
         self._groups: list[tuple[int, int]] = list(zip(counts.tolist(), sizes.tolist(), strict=True))
         sorted_lengths = lengths[by_length]
         offsets = places - (sorted_lengths.cumsum(0) - sorted_lengths).repeat_interleave(sorted_lengths)
@@ -58,7 +58,7 @@ class Segments:
         for count, size in self._groups:
             rows = slice(start, start + count * size)
             start = rows.stop
-            q, k, v = (x[rows].unflatten(0, (count, size)).transpose(1, 2) for x in sorted_parts)
+            q, k, v = (x[rows].view(count, size, -1, width).transpose(1, 2) for x in sorted_parts)
             group = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, enable_gqa=q.shape[1] != k.shape[1])
             mixed.append(group.transpose(1, 2).flatten(0, 1))
         together = torch.cat(mixed)[self._back]

@@ -6,7 +6,7 @@ B batch, T positions, D width, H query heads, K key/value heads, C head width, V
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from picolm.config import schema
 from picolm.model.cache import KeyValueCache
 from picolm.model.interface import LanguageModel, Role
+from picolm.model.segments import Segments
 
 Rotation = tuple[Tensor, Tensor]
-Recall = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From rotated queries, rotated keys and values to mixed values, by way of a cache (`KeyValueCache.attend`)."""
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From rotated queries, rotated keys and values to mixed values, otherwise than by one look at the whole row: by way of
+a cache (`KeyValueCache.attend`) or within documents (`Segments.attend`)."""
 
 
 class RMSNorm(nn.Module):
@@ -77,7 +79,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, recall: Recall | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, mix: Mix | None = None) -> Tensor:
         """Return the attended values [B, T, D]; `key_mask` [B, 1, 1, T] is True where a key may be looked at."""
         batch, length, width = x.shape
         query = self.q_norm(self.q_proj(x).view(batch, length, self.n_heads, self.head_dim)).transpose(1, 2)
@@ -85,8 +87,8 @@ class Attention(nn.Module):
         value = self.v_proj(x).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
         # Angles are at least float32, so under bf16 the rotation is exact and its result is rounded once.
         query, key = rotate(query, rotary).to(value.dtype), rotate(key, rotary).to(value.dtype)
-        if recall is not None:
-            mixed = recall(query, key, value)
+        if mix is not None:
+            mixed = mix(query, key, value)
         else:
             grouped = self.n_kv_heads != self.n_heads
             mixed = F.scaled_dot_product_attention(
@@ -122,9 +124,9 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, recall: Recall | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, mix: Mix | None = None) -> Tensor:
         """Return the residual stream [B, T, D] after this block."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, key_mask, recall))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, key_mask, mix))
         x = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return x
 
@@ -149,35 +151,52 @@ class Transformer(LanguageModel):
         return matrix
 
     def forward(
-        self, input_ids: Tensor, *, attention_mask: Tensor | None = None, cache: KeyValueCache | None = None
+        self,
+        input_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`).
 
-        With a `cache`: the beginnings of its rows at first, whose lengths it knows, then one token each.
+        With a `cache`: the beginnings of its rows at first, whose lengths it knows, then one token each. With
+        `documents`, numbers [B, T] on the host: attention and positions begin anew where the number changes; padding
+        has a number of its own, so no mask is needed.
         """
         if cache is not None:
-            assert attention_mask is None and self.config.attention == "causal"
-            hidden = self._hidden(input_ids, cache.begin(input_ids), key_mask=None, cache=cache)
+            assert attention_mask is None and documents is None and self.config.attention == "causal"
+            mixes = [partial(cache.attend, number) for number in range(self.config.n_layers)]
+            hidden = self._hidden(input_ids, cache.begin(input_ids), mixes=mixes)
             cache.end()
             return hidden
+        if documents is not None:
+            assert attention_mask is None
+            segments = Segments(documents, causal=self.config.attention == "causal", device=input_ids.device)
+            return self._hidden(input_ids, segments.positions, mixes=[segments.attend] * self.config.n_layers)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         if attention_mask is None:
-            return self._hidden(input_ids, positions, key_mask=None)
+            return self._hidden(input_ids, positions)
         if self.config.attention == "bidirectional":
             return self._hidden(input_ids, positions, key_mask=attention_mask[:, None, None, :])
         # Moved behind the real tokens, padding is hidden by causality alone: no T x T mask is needed. Each token keeps
         # its own position, so a gap inside a row counts as in any other implementation.
         order = attention_mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
-        hidden = self._hidden(input_ids.gather(1, order), order, key_mask=None)
+        hidden = self._hidden(input_ids.gather(1, order), order)
         return torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
 
     def _hidden(
-        self, input_ids: Tensor, positions: Tensor, key_mask: Tensor | None, cache: KeyValueCache | None = None
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        *,
+        key_mask: Tensor | None = None,
+        mixes: Sequence[Mix] | None = None,
     ) -> Tensor:
         x = self.dropout(self.embedding(input_ids))
         rotary = rotation(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for number, block in enumerate(self.layers):
-            x = block(x, rotary, key_mask, None if cache is None else partial(cache.attend, number))
+            x = block(x, rotary, key_mask, None if mixes is None else mixes[number])
         normed: Tensor = self.output_norm(x)
         return normed
 

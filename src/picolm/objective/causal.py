@@ -20,6 +20,15 @@ class CausalFormulation(Formulation):
 
     scores_every_token = True
 
+    def __init__(self, *, document_borders: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            document_borders: whether attention and positions stop where a document ends. A document's first token is
+                then predicted from nothing but the separator before it, where that separator is in the row.
+        """
+        self.document_borders = document_borders
+
     def views(self, sequences: Sequences, *, measure: bool) -> tuple[View, ...]:
         """One view: inputs are a row's first T tokens, targets its last T; padding (at the end) is not scored."""
         tokens = torch.from_numpy(sequences.tokens)
@@ -33,7 +42,7 @@ class CausalFormulation(Formulation):
             units=n_scored,
             token_fields=frozenset({"input_ids", "targets"}),
         )
-        return (view,)
+        return (view.with_documents(sequences.segments) if self.document_borders else view,)
 
     def terms(self) -> dict[str, Term]:
         """One term, `causal`."""

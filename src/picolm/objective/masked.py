@@ -28,19 +28,26 @@ class MaskedFormulation(Formulation):
     scores_every_token = False
 
     def __init__(
-        self, rates: schema.Masked, *, mask_id: int, pad_id: int, special_ids: Set[int], vocab_size: int, seed: int
+        self,
+        rates: schema.Masked,
+        *,
+        mask_id: int,
+        special_ids: Set[int],
+        vocab_size: int,
+        seed: int,
+        document_borders: bool = False,
     ) -> None:
         """Prepare to corrupt.
 
         Args:
             rates: how much is corrupted, and how.
             mask_id: the mask token.
-            pad_id: the padding token.
             special_ids: tokens that are neither corrupted nor drawn as random ones.
             vocab_size: entries of the tokenizer.
             seed: the data seed.
+            document_borders: whether attention and positions stop where a document ends.
         """
-        self.rates, self.mask_id, self.pad_id, self.seed = rates, mask_id, pad_id, seed
+        self.rates, self.mask_id, self.seed, self.document_borders = rates, mask_id, seed, document_borders
         self.ordinary = np.array([token for token in range(vocab_size) if token not in special_ids], dtype=np.int64)
         self.special = np.array(sorted(special_ids), dtype=np.int64)
 
@@ -72,7 +79,7 @@ class MaskedFormulation(Formulation):
             inputs=("input_ids", "attention_mask") if "attention_mask" in tensors else ("input_ids",),
             token_fields=frozenset({"input_ids", "targets"}),
         )
-        return (view,)
+        return (view.with_documents(sequences.segments) if self.document_borders else view,)
 
     def terms(self) -> dict[str, Term]:
         """One term, `masked`."""
