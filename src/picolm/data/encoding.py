@@ -5,46 +5,43 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from picolm.data.spool import Chunk, Spool
 from picolm.errors import PicoLMError
 from picolm.text.tokenizer import Tokenizer
 
 Ids = np.ndarray[Any, Any]
-_Item = TypeVar("_Item")
 
-_CHUNK_CHARACTERS = 2**20
+_CHUNK_BYTES = 2**20
 _CHUNKS_AHEAD_PER_WORKER = 2
 
 _worker_tokenizer: Tokenizer
 
 
-def encode_all(
-    items: Iterable[_Item], text_of: Callable[[_Item], str], tokenizer: Tokenizer, workers: int
-) -> Iterator[tuple[_Item, Ids]]:
-    """Encode the texts of items; the result does not depend on the number of workers.
+def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids]:
+    """Encode all texts of a spool; the result does not depend on the number of workers.
 
     Args:
-        items: read as the results are taken, at most a few chunks of about 1 MB ahead.
-        text_of: where an item's text is.
+        spool: read by the workers themselves, in chunks of about 1 MB.
         tokenizer: for all of them.
         workers: processes; 1: this one.
 
     Yields:
-        Each item with its ids, in order.
+        The ids of each document, in order; at most a few chunks are held.
 
     Raises:
         PicoLMError: a process died.
     """
-    chunks = _chunks(items, text_of)
+    chunks = spool.chunks(_CHUNK_BYTES)
     if workers == 1:
         for chunk in chunks:
-            yield from zip(chunk, tokenizer.encode_batch([text_of(item) for item in chunk]), strict=True)
+            yield from tokenizer.encode_batch(chunk.texts())
         return
     pool = ProcessPoolExecutor(
         workers,
@@ -54,9 +51,9 @@ def encode_all(
         initargs=(tokenizer.to_json(), tokenizer.separator),
     )
     try:
-        pending: deque[tuple[list[_Item], Future[list[Ids]]]] = deque()
+        pending: deque[Future[tuple[Ids, list[int]]]] = deque()
         for chunk in chunks:
-            pending.append((chunk, pool.submit(_encode, [text_of(item) for item in chunk])))
+            pending.append(pool.submit(_encode, chunk))
             if len(pending) > _CHUNKS_AHEAD_PER_WORKER * workers:
                 yield from _finished(pending)
         while pending:
@@ -69,22 +66,9 @@ def encode_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(pending: deque[tuple[list[_Item], Future[list[Ids]]]]) -> Iterator[tuple[_Item, Ids]]:
-    chunk, future = pending.popleft()
-    yield from zip(chunk, future.result(), strict=True)
-
-
-def _chunks(items: Iterable[_Item], text_of: Callable[[_Item], str]) -> Iterator[list[_Item]]:
-    chunk: list[_Item] = []
-    size = 0
-    for item in items:
-        chunk.append(item)
-        size += len(text_of(item))
-        if size >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _finished(pending: deque[Future[tuple[Ids, list[int]]]]) -> Iterator[Ids]:
+    ids, lengths = pending.popleft().result()
+    yield from np.split(ids, np.cumsum(lengths)[:-1])
 
 
 def _start_worker(tokenizer_json: str, separator: str) -> None:
@@ -94,5 +78,7 @@ def _start_worker(tokenizer_json: str, separator: str) -> None:
     _worker_tokenizer = Tokenizer.from_json(tokenizer_json, separator)
 
 
-def _encode(texts: Sequence[str]) -> list[Ids]:
-    return [ids.astype(np.uint32) for ids in _worker_tokenizer.encode_batch(texts)]
+def _encode(chunk: Chunk) -> tuple[Ids, list[int]]:
+    """Ids of all documents in one array, which travels between processes as it is, and how many each has."""
+    encoded = _worker_tokenizer.encode_batch(chunk.texts())
+    return np.concatenate(encoded).astype(np.uint32), [len(ids) for ids in encoded]

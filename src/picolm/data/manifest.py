@@ -104,6 +104,15 @@ class SplitManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """What was read of a source: how many documents, and a hash of their texts in order."""
+
+    name: str
+    documents: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerRecord:
     """The tokenizer that made the tokens."""
 
@@ -124,6 +133,7 @@ class Manifest:
         settings: all that determined the content: sources by SHA-256, fields, rules, tokenizer settings.
         splits: `train` and `validation`.
         dropped_documents: how many had no text.
+        sources_read: what the sources held, in order: for a stream, the only proof of what was read.
     """
 
     token_type: str
@@ -131,6 +141,7 @@ class Manifest:
     settings: dict[str, JSON]
     splits: Mapping[SplitName, SplitManifest]
     dropped_documents: int
+    sources_read: tuple[SourceRecord, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -183,6 +194,7 @@ class Manifest:
             settings=dict(value["settings"]),
             splits={name: SplitManifest.from_json(value["splits"][name]) for name in SPLITS},
             dropped_documents=int(value["dropped_documents"]),
+            sources_read=tuple(SourceRecord(**source) for source in value.get("sources_read", ())),
         )
 
     def _check(self, value: Mapping[str, Any]) -> None:

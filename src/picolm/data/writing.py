@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from picolm.data.manifest import DocumentsTable, DomainCounts, Shard, SplitManifest, StoredFile
+from picolm.data.spool import Facts
 from picolm.runs.digest import sha256_of_file
-from picolm.text.document import Document
 
 SHARD_BYTES = 2**27
 
@@ -57,22 +57,14 @@ class SplitWriter:
         self._table = pq.ParquetWriter(directory / name / "documents.parquet", _COLUMNS)
         self._append(np.array([separator_id]))
 
-    def add(self, document: Document, source: str, ids: np.ndarray[Any, Any]) -> None:
+    def add(self, facts: Facts, ids: np.ndarray[Any, Any]) -> None:
         """Append a document: `ids` are its tokens without any separator."""
         self._offsets.append(self._tokens)
         self._append(np.append(ids, self._separator_id))
-        n_bytes = len(document.text.encode())
-        counts = self._domains.setdefault(document.domain, [0, 0, 0])
-        for index, more in enumerate((1, len(ids) + 1, n_bytes)):
+        counts = self._domains.setdefault(facts.domain, [0, 0, 0])
+        for index, more in enumerate((1, len(ids) + 1, facts.bytes)):
             counts[index] += more
-        row = {
-            "id": document.id,
-            "domain": document.domain,
-            "source": source,
-            "bytes": n_bytes,
-            "characters": len(document.text),
-            "metadata": json.dumps(document.metadata, allow_nan=False),
-        }
+        row = facts._asdict()
         self._rows_hash.update(json.dumps(row).encode() + b"\n")
         self._rows.append(row)
         # By count, not by chunk: the bytes of the table must not depend on how the work was divided.
