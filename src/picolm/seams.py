@@ -66,6 +66,11 @@ class Sequences:
     """Where the rows come from: `train`, or the name of a held-out domain."""
     step: int
     """The step that draws them."""
+    documents: IntArray | None = None
+    """[R, T + 1]: the number of each token's document in its split; a separator belongs to the document before it, the
+    first of all to the document after it, and padding to -1. None: not known, for rows that come from nowhere."""
+    tags: IntArray | None = None
+    """[R, T + 1]: the part of speech of each token, as `Split.tags`; 0: none. None: the data have no tags."""
 
 
 @dataclass(frozen=True, slots=True)

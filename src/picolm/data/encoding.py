@@ -8,23 +8,36 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from picolm.data.spool import Chunk, Spool
+from picolm.data.tagging import UInt8Array, tags_of_tokens
 from picolm.errors import PicoLMError
 from picolm.text.tokenizer import Tokenizer
 
 Ids = np.ndarray[Any, Any]
+
+
+class Encoded(NamedTuple):
+    """A document's ids, and the parts of speech of its tokens where any document has them."""
+
+    ids: Ids
+    tags: UInt8Array | None
+
 
 _CHUNK_BYTES = 2**20
 _CHUNKS_AHEAD_PER_WORKER = 2
 
 _worker_tokenizer: Tokenizer
 
+_Packed = tuple[Ids, UInt8Array | None, list[int]]
+"""Ids and tags of several documents end to end, and how many each has: arrays travel between processes as they are."""
 
-def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids]:
+
+def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
     """Encode all texts of a spool; the result does not depend on the number of workers.
 
     Args:
@@ -33,7 +46,7 @@ def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids
         workers: processes; 1: this one.
 
     Yields:
-        The ids of each document, in order; at most a few chunks are held.
+        Each document's, in order; at most a few chunks are held.
 
     Raises:
         PicoLMError: a process died.
@@ -41,7 +54,7 @@ def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids
     chunks = spool.chunks(_CHUNK_BYTES)
     if workers == 1:
         for chunk in chunks:
-            yield from tokenizer.encode_batch(chunk.texts())
+            yield from _encode(chunk, tokenizer)
         return
     pool = ProcessPoolExecutor(
         workers,
@@ -51,9 +64,9 @@ def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids
         initargs=(tokenizer.to_json(), tokenizer.separator),
     )
     try:
-        pending: deque[Future[tuple[Ids, list[int]]]] = deque()
+        pending: deque[Future[_Packed]] = deque()
         for chunk in chunks:
-            pending.append(pool.submit(_encode, chunk))
+            pending.append(pool.submit(_encode_in_worker, chunk))
             if len(pending) > _CHUNKS_AHEAD_PER_WORKER * workers:
                 yield from _finished(pending)
         while pending:
@@ -66,9 +79,11 @@ def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Ids
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(pending: deque[Future[tuple[Ids, list[int]]]]) -> Iterator[Ids]:
-    ids, lengths = pending.popleft().result()
-    yield from np.split(ids, np.cumsum(lengths)[:-1])
+def _finished(pending: deque[Future[_Packed]]) -> Iterator[Encoded]:
+    ids, tags, lengths = pending.popleft().result()
+    borders = np.cumsum(lengths)[:-1]
+    parts = np.split(ids, borders)
+    return map(Encoded, parts, repeat(None) if tags is None else np.split(tags, borders))
 
 
 def _start_worker(tokenizer_json: str, separator: str) -> None:
@@ -78,7 +93,16 @@ def _start_worker(tokenizer_json: str, separator: str) -> None:
     _worker_tokenizer = Tokenizer.from_json(tokenizer_json, separator)
 
 
-def _encode(chunk: Chunk) -> tuple[Ids, list[int]]:
-    """Ids of all documents in one array, which travels between processes as it is, and how many each has."""
-    encoded = _worker_tokenizer.encode_batch(chunk.texts())
-    return np.concatenate(encoded).astype(np.uint32), [len(ids) for ids in encoded]
+def _encode_in_worker(chunk: Chunk) -> _Packed:
+    encoded = _encode(chunk, _worker_tokenizer)
+    ids = np.concatenate([one.ids for one in encoded]).astype(np.uint32)
+    tags = None if chunk.n_tags is None else np.concatenate([one.tags for one in encoded if one.tags is not None])
+    return ids, tags, [len(one.ids) for one in encoded]
+
+
+def _encode(chunk: Chunk, tokenizer: Tokenizer) -> list[Encoded]:
+    tags = chunk.tags()
+    if tags is None:
+        return [Encoded(ids, None) for ids in tokenizer.encode_batch(chunk.texts())]
+    encoded = tokenizer.encode_spans(chunk.texts())
+    return [Encoded(ids, tags_of_tokens(spans, words)) for (ids, spans), words in zip(encoded, tags, strict=True)]

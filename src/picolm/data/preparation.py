@@ -20,6 +20,7 @@ from picolm.runs.digest import sha256_of_json
 from picolm.runs.durable import TakenError, committed_directory, discard_partials, explained
 from picolm.text.document import JSON
 from picolm.text.sources import Source, expand, place_of
+from picolm.text.tagging import UPOS
 from picolm.text.tokenizer import Tokenizer
 
 # Below this much text a process takes longer to start than to work.
@@ -126,7 +127,10 @@ class _Preparation:
         tokenizer = Tokenizer.from_config(self._tokenizer, self._training_texts(spool, selection))
         tokenizer.save(directory, max_length=None)
         token_type = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-        writers = {name: SplitWriter(directory, name, tokenizer.separator_id, token_type) for name in SPLITS}
+        writers = {
+            name: SplitWriter(directory, name, tokenizer.separator_id, token_type, tagged=spool.has_tags)
+            for name in SPLITS
+        }
         try:
             self._tokenize(spool, selection, tokenizer, writers)
             splits = {name: writer.finish() for name, writer in writers.items()}
@@ -146,6 +150,7 @@ class _Preparation:
             splits=splits,
             dropped_documents=selection.dropped,
             sources_read=tuple(selection.read),
+            tag_names=UPOS if spool.has_tags else (),
         )
 
     def _training_texts(self, spool: Spool, selection: Selection) -> Iterator[str]:
@@ -164,8 +169,8 @@ class _Preparation:
         done = 0
         workers = _workers(self._data.preparation_workers, selection.n_bytes)
         encoded = encode_all(spool, tokenizer, workers)
-        for facts, held_out, ids in zip(spool.facts(), selection.validation.tolist(), encoded, strict=True):
-            writers["validation" if held_out else "train"].add(facts, ids)
+        for facts, held_out, (ids, tags) in zip(spool.facts(), selection.validation.tolist(), encoded, strict=True):
+            writers["validation" if held_out else "train"].add(facts, ids, tags)
             done += facts.bytes
             self._progress("tokenizing", done, selection.n_bytes)
 
