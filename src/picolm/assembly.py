@@ -30,10 +30,11 @@ from picolm.report.page import write_run_report
 from picolm.runs.attempt import append_attempt, describe_attempt
 from picolm.runs.directory import RunDirectory, free_name
 from picolm.runs.lock import RunLock
-from picolm.seams import Formulation, Objective, Observer
+from picolm.seams import Formulation, Objective, Observer, Plan
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
+from picolm.training.mixture import MixturePlan, resolve_shares
 from picolm.training.numerics import choose_device, numerics
 from picolm.training.plan import EpochPlan
 from picolm.training.recorder import Recorder
@@ -119,10 +120,24 @@ def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredie
             f"model.vocab_size {vocab_size} is smaller than the tokenizer's {tokenizer.vocab_size} entries: "
             f"set model.vocab_size={tokenizer.vocab_size}, or null to follow the tokenizer"
         )
+    train_split = data.split("train")
+    shares = None if config.data.mixture is None else resolve_shares(config.data.mixture, train_split.domains)
     model = config.model.model_copy(update={"vocab_size": vocab_size})
-    resolved = config.model_copy(update={"model": model})
-    rows = Rows(data.split("train"), config.data.sequence_length)
+    resolved = config.model_copy(update={"model": model, "data": config.data.model_copy(update={"mixture": shares})})
+    drawn = None if shares is None else [name for name, share in sorted(shares.items()) if share > 0]
+    rows = Rows(train_split, config.data.sequence_length, drawn)
     return Ingredients(resolved, data, tokenizer, rows, formulate(resolved, tokenizer))
+
+
+def order(ingredients: Ingredients) -> Plan:
+    """Which rows each step draws."""
+    config, rows, fingerprint = ingredients.config, ingredients.rows, ingredients.data.fingerprint
+    batch_size, seed = config.training.batch_size, config.seeds.data
+    if config.data.mixture is None:
+        return EpochPlan(n_rows=rows.n_rows, batch_size=batch_size, fingerprint=fingerprint, seed=seed)
+    return MixturePlan(
+        parts=rows.parts, shares=config.data.mixture, batch_size=batch_size, fingerprint=fingerprint, seed=seed
+    )
 
 
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
@@ -179,12 +194,7 @@ def _train(
     config = ingredients.config
     model = build_model(config.model, config.seeds.init)
     objective = Objective(model, ingredients.formulation.terms()).to(device)
-    plan = EpochPlan(
-        n_rows=ingredients.rows.n_rows,
-        batch_size=config.training.batch_size,
-        fingerprint=ingredients.data.fingerprint,
-        seed=config.seeds.data,
-    )
+    plan = order(ingredients)
     batches = Batches(
         plan,
         ingredients.rows,
