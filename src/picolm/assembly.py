@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from picolm.config import schema
-from picolm.config.loading import config_hash
+from picolm.config.loading import Overrides, build_config, config_hash, load_config
 from picolm.data.preparation import Progress, cached
 from picolm.data.prepared import TokenData
 from picolm.data.rows import Rows
@@ -39,6 +39,7 @@ from picolm.training.numerics import choose_device, numerics
 from picolm.training.plan import EpochPlan
 from picolm.training.recorder import Recorder
 from picolm.training.saving import save_checkpoint
+from picolm.training.trace import Trace
 from picolm.training.trainer import Trainer
 from picolm.training.validation import Validation
 
@@ -108,11 +109,31 @@ def train(
 
 def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredients:
     """Prepare or open the data, and resolve what the configuration leaves to it."""
-    verify = config.data.verify
     if config.data.prepared is not None:
-        data = TokenData.open(Path(config.data.prepared), verify=verify)
-    else:
-        data = cached(config.data, config.tokenizer, progress=progress)
+        return combine(config, TokenData.open(Path(config.data.prepared), verify=config.data.verify))
+    return combine(config, cached(config.data, config.tokenizer, progress=progress))
+
+
+def reopen(run: RunDirectory, progress: Progress | None = None) -> Ingredients:
+    """Open the data that a run was trained on, or prepare them again where they are gone.
+
+    Raises:
+        PicoLMError: they are other data now.
+    """
+    config, recorded = build_config(run.identity["config"]), run.identity["data"]
+    directory = Path(recorded["directory"])
+    is_there = directory.is_dir()
+    found = combine(config, TokenData.open(directory, verify="sizes")) if is_there else prepare(config, progress)
+    if found.data.fingerprint != recorded["fingerprint"]:
+        raise PicoLMError(
+            f"{found.data.directory} has the fingerprint {found.data.fingerprint[:12]}, but {run.path} was trained on "
+            f"{recorded['fingerprint'][:12]}: restore the data of the run"
+        )
+    return found
+
+
+def combine(config: schema.Config, data: TokenData) -> Ingredients:
+    """Resolve what a configuration leaves to the data."""
     tokenizer = data.tokenizer()
     vocab_size = config.model.vocab_size or tokenizer.vocab_size
     if vocab_size < tokenizer.vocab_size:
@@ -138,6 +159,23 @@ def order(ingredients: Ingredients) -> Plan:
     return MixturePlan(
         parts=rows.parts, shares=config.data.mixture, batch_size=batch_size, fingerprint=fingerprint, seed=seed
     )
+
+
+def trace(target: Path | str, overrides: Overrides = (), progress: Progress | None = None) -> Trace:
+    """What a run, or a configuration if it were run, draws and when.
+
+    Args:
+        target: a run, a preset or a YAML file.
+        overrides: of a preset or file; a run has none.
+        progress: who is told while data are prepared.
+    """
+    if (Path(target) / "run.json").is_file():
+        if overrides:
+            raise PicoLMError(f"{target} is a run, whose configuration is fixed: leave out the key=value changes")
+        found = reopen(RunDirectory.open(Path(target)), progress)
+    else:
+        found = prepare(load_config(target, overrides), progress)
+    return Trace(order(found), found.rows, found.data.split("train"), found.tokenizer, found.config.training.steps)
 
 
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
