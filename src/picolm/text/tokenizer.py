@@ -14,6 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from picolm.config import schema
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_json
+from picolm.text.words import WordTable
 
 SEPARATOR, PAD, MASK, UNKNOWN = "<eos>", "<pad>", "<mask>", "<unk>"
 
@@ -46,6 +47,7 @@ class Tokenizer:
         inner.no_padding()
         inner.encode_special_tokens = True
         self._inner = inner
+        self._words = WordTable.of(inner)
         vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
         self.separator = separator
         self.vocab_size: int = max(vocabulary.values()) + 1
@@ -157,8 +159,10 @@ class Tokenizer:
         Raises:
             PicoLMError: a text has what a loaded tokenizer neither knows nor has an unknown token for.
         """
-        encodings = self._encoded(self._inner.encode_batch_fast, texts)
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        found = [None if self._words is None else self._words.encode(text) for text in texts]
+        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        encodings = iter(self._encoded(self._inner.encode_batch_fast, others))
+        return [np.array(next(encodings).ids, dtype=np.int64) if ids is None else ids for ids in found]
 
     def encode_spans(
         self, texts: Sequence[str]
