@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from picolm.config import schema
-from picolm.config.loading import config_hash
+from picolm.config.loading import Overrides, build_config, config_hash, load_config
 from picolm.data.preparation import Progress, cached
 from picolm.data.prepared import TokenData
 from picolm.data.rows import Rows
@@ -33,16 +33,18 @@ from picolm.report.page import write_run_report
 from picolm.runs.attempt import append_attempt, describe_attempt
 from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.lock import RunLock
-from picolm.seams import Formulation, Objective, Observer
+from picolm.seams import Formulation, Objective, Observer, Plan
 from picolm.text.tokenizer import Tokenizer
 from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
 from picolm.training.interruption import Interruption
+from picolm.training.mixture import MixturePlan, resolve_shares
 from picolm.training.numerics import choose_device, numerics
 from picolm.training.plan import EpochPlan
 from picolm.training.recorder import Recorder
 from picolm.training.saving import save_checkpoint
+from picolm.training.trace import Trace
 from picolm.training.trainer import Trainer
 from picolm.training.validation import Validation
 
@@ -117,11 +119,31 @@ def train(
 
 def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredients:
     """Prepare or open the data, and resolve what the configuration leaves to it."""
-    verify = config.data.verify
     if config.data.prepared is not None:
-        data = TokenData.open(Path(config.data.prepared), verify=verify)
-    else:
-        data = cached(config.data, config.tokenizer, progress=progress)
+        return combine(config, TokenData.open(Path(config.data.prepared), verify=config.data.verify))
+    return combine(config, cached(config.data, config.tokenizer, progress=progress))
+
+
+def reopen(run: RunDirectory, progress: Progress | None = None) -> Ingredients:
+    """Open the data that a run was trained on, or prepare them again where they are gone.
+
+    Raises:
+        PicoLMError: they are other data now.
+    """
+    config, recorded = build_config(run.identity["config"]), run.identity["data"]
+    directory = Path(recorded["directory"])
+    is_there = directory.is_dir()
+    found = combine(config, TokenData.open(directory, verify="sizes")) if is_there else prepare(config, progress)
+    if found.data.fingerprint != recorded["fingerprint"]:
+        raise PicoLMError(
+            f"{found.data.directory} has the fingerprint {found.data.fingerprint[:12]}, but {run.path} was trained on "
+            f"{recorded['fingerprint'][:12]}: restore the data of the run"
+        )
+    return found
+
+
+def combine(config: schema.Config, data: TokenData) -> Ingredients:
+    """Resolve what a configuration leaves to the data."""
     tokenizer = data.tokenizer()
     vocab_size = config.model.vocab_size or tokenizer.vocab_size
     if vocab_size < tokenizer.vocab_size:
@@ -129,9 +151,14 @@ def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredie
             f"model.vocab_size {vocab_size} is smaller than the tokenizer's {tokenizer.vocab_size} entries: "
             f"set model.vocab_size={tokenizer.vocab_size}, or null to follow the tokenizer"
         )
+    train_split = data.split("train")
+    shares = None if config.data.mixture is None else resolve_shares(config.data.mixture, train_split.domains)
     model = config.model.model_copy(update={"vocab_size": vocab_size})
-    resolved = config.model_copy(update={"model": model, **_as_prepared(config, data)})
-    rows = Rows(data.split("train"), config.data.sequence_length)
+    sections = {"data": config.data, **_as_prepared(config, data)}
+    sections["data"] = sections["data"].model_copy(update={"mixture": shares})
+    resolved = config.model_copy(update={"model": model, **sections})
+    drawn = None if shares is None else [name for name, share in sorted(shares.items()) if share > 0]
+    rows = Rows(train_split, config.data.sequence_length, drawn)
     return Ingredients(resolved, data, tokenizer, rows, formulate(resolved, tokenizer))
 
 
@@ -146,6 +173,34 @@ def _as_prepared(config: schema.Config, data: TokenData) -> dict[str, schema.Sec
         "data": config.data.model_copy(update={"sources": ()}),
         "tokenizer": schema.Tokenizer.model_validate(made),
     }
+
+
+def order(ingredients: Ingredients) -> Plan:
+    """Which rows each step draws."""
+    config, rows, fingerprint = ingredients.config, ingredients.rows, ingredients.data.fingerprint
+    batch_size, seed = config.training.batch_size, config.seeds.data
+    if config.data.mixture is None:
+        return EpochPlan(n_rows=rows.n_rows, batch_size=batch_size, fingerprint=fingerprint, seed=seed)
+    return MixturePlan(
+        parts=rows.parts, shares=config.data.mixture, batch_size=batch_size, fingerprint=fingerprint, seed=seed
+    )
+
+
+def trace(target: Path | str, overrides: Overrides = (), progress: Progress | None = None) -> Trace:
+    """What a run, or a configuration if it were run, draws and when.
+
+    Args:
+        target: a run, a preset or a YAML file.
+        overrides: of a preset or file; a run has none.
+        progress: who is told while data are prepared.
+    """
+    if (Path(target) / "run.json").is_file():
+        if overrides:
+            raise PicoLMError(f"{target} is a run, whose configuration is fixed: leave out the key=value changes")
+        found = reopen(RunDirectory.open(Path(target)), progress)
+    else:
+        found = prepare(load_config(target, overrides), progress)
+    return Trace(order(found), found.rows, found.data.split("train"), found.tokenizer, found.config.training.steps)
 
 
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
@@ -204,12 +259,7 @@ def _train(
     if config.training.compile:
         compile_blocks(model.layers)
     objective = Objective(model, ingredients.formulation.terms()).to(device)
-    plan = EpochPlan(
-        n_rows=ingredients.rows.n_rows,
-        batch_size=config.training.batch_size,
-        fingerprint=ingredients.data.fingerprint,
-        seed=config.seeds.data,
-    )
+    plan = order(ingredients)
     batches = Batches(
         plan,
         ingredients.rows,

@@ -277,6 +277,35 @@ def data_show(
     (print_json if as_json else print_data)(summarise(TokenData.open(directory, verify="sizes"), samples=samples))
 
 
+@data_app.command("trace")
+def data_trace(
+    target: Annotated[str, typer.Argument(help="A run, a preset or a .yaml file.", autocompletion=complete_run)],
+    overrides: Overrides = None,
+    step: Annotated[int | None, typer.Option("--step", help="Show the documents of this step's batch.")] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", help="Show when the document of this id is seen.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which documents a step draws, or at which steps a document is drawn.
+
+    Examples:
+        picolm data trace runs/demo --step 100
+
+        picolm data trace demo training.steps=500 --document story-17
+    """
+    if (step is None) == (document is None):
+        raise PicoLMError("give either --step N or --document ID")
+    from picolm.assembly import trace
+    from picolm.terminal.progress import PreparationProgress, messages
+    from picolm.terminal.tables import print_document_trace, print_json, print_step_trace
+
+    traced = trace(target, overrides or [], PreparationProgress(messages()))
+    found = traced.step(step) if step is not None else traced.document(document or "")
+    show_trace = print_step_trace if step is not None else print_document_trace
+    (print_json if as_json else show_trace)(found)
+
+
 def _load(target: str, overrides: list[str] | None, sources: list[str] | None) -> Config:
     from picolm.config.loading import load_config
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,14 @@ IGNORE = -100
 """Target of a position that is not scored (PyTorch's and Hugging Face's convention)."""
 
 IntArray = npt.NDArray[np.int64]
+
+
+class Draw(NamedTuple):
+    """A row that a step draws: the number of the step, the place in its batch, the row."""
+
+    step: int
+    place: int
+    row: int
 
 
 class Plan(ABC):
@@ -50,6 +58,19 @@ class Plan(ABC):
     @abstractmethod
     def horizon(self, step: int) -> int:
         """The first step whose rows may not be asked for while `step` runs, because they may still change."""
+
+    def draws(self, rows: IntArray, steps: int) -> list[Draw]:
+        """Where rows are drawn in the first `steps` steps, in order.
+
+        This looks at every step, which works for any plan; a plan that can compute it does.
+        """
+        wanted = set(rows.tolist())
+        return [
+            Draw(step, place, row)
+            for step in range(steps)
+            for place, row in enumerate(self.rows(step).tolist())
+            if row in wanted
+        ]
 
 
 @dataclass(frozen=True, slots=True)

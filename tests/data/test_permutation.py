@@ -3,7 +3,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picolm.data.permutation import KeyedPermutation
@@ -70,3 +70,14 @@ def test_shapes_and_limits() -> None:
             permutation(np.array([outside]))
     with pytest.raises(ValueError, match="permutation of 0"):
         KeyedPermutation(0, "x")
+
+
+@settings(deadline=None)
+@given(st.one_of(st.integers(1, 300), st.integers(1, 2**62)), st.integers(0, 5), st.data())
+def test_the_inverse_leads_back(n: int, key: int, data: st.DataObject) -> None:
+    permutation = KeyedPermutation(n, key, "x")
+    positions = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), dtype=np.int64)
+    np.testing.assert_array_equal(permutation.inverse(permutation(positions)), positions)
+    np.testing.assert_array_equal(permutation(permutation.inverse(positions)), positions)
+    with pytest.raises(IndexError):
+        permutation.inverse(np.array([n]))

@@ -105,5 +105,66 @@ def test_all_documents_of_the_domain_are_taken_in_an_order_of_their_own(data: To
 
 
 def test_an_unknown_domain_is_named(data: TokenData) -> None:
-    with pytest.raises(PicoLMError, match="no domain 'middle'; it has long, short"):
+    with pytest.raises(PicoLMError, match="no domain 'middle'; valid names: long, short"):
         ValidationRows(data.split("validation"), "middle", 8, 100)
+
+
+@pytest.mark.parametrize("domains", [None, ["short"], ["short", "long"]])
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_rows_say_which_documents_they_hold(data: TokenData, domains: list[str] | None, length: int) -> None:
+    split = data.split("train")
+    rows = Rows(split, length, domains)
+    ids = np.arange(rows.n_rows)
+    tokens, documents = rows.read(ids), rows.read_documents(ids)
+    holders: dict[int, set[int]] = {}
+    for id in ids.tolist():
+        rebuilt, numbers = [], []
+        for passage in rows.passages(id):
+            assert passage.place == len(rebuilt)
+            rebuilt += split.tokens(passage.start, passage.stop).tolist()
+            numbers += [passage.document] * (passage.stop - passage.start)
+            begin, end = split.document_span(passage.document)
+            assert begin - 1 <= passage.start < passage.stop <= end or passage[2:] == (0, 1)
+            holders.setdefault(passage.document, set()).add(id)
+        assert rebuilt == tokens[id].tolist()
+        assert numbers == documents[id].tolist()
+    for document in range(split.n_documents):
+        assert rows.of_document(document).tolist() == sorted(holders.get(document, set()))
+
+
+@pytest.mark.parametrize("length", [1, 7, 64])
+def test_a_domain_is_a_stream_of_its_own(data: TokenData, length: int) -> None:
+    split = data.split("train")
+    rows = Rows(split, length, ["short", "long"])
+    assert [len(part) for part in rows.parts.values()] == [
+        split.domains[name].tokens // length for name in ("short", "long")
+    ]
+    for name, part in rows.parts.items():
+        read = rows.read(np.array(part))
+        members = split.domain_documents(name).tolist()
+        wanted = [split.separator_id]
+        for document in members:
+            wanted += split.tokens(*split.document_span(document)).tolist()
+        assert [int(read[0, 0]), *read[:, 1:].ravel().tolist()] == wanted[: len(part) * length + 1]
+        assert set(rows.read_documents(np.array(part)).ravel().tolist()) <= set(members)
+
+
+def test_a_domain_must_be_there_and_fill_a_row(data: TokenData) -> None:
+    split = data.split("train")
+    with pytest.raises(PicoLMError, match="no domain 'shor'; did you mean 'short'"):
+        Rows(split, 8, ["shor"])
+    with pytest.raises(PicoLMError, match=r"the domain 'short' has \d+ tokens, too few for one row of 100000 \+ 1"):
+        Rows(split, 100_000, ["short"])
+
+
+def test_validation_rows_say_which_documents_they_hold(data: TokenData) -> None:
+    split = data.split("validation")
+    chosen = ValidationRows(split, "long", 16, 10**9)
+    tokens, valid = chosen.rows
+    assert chosen.row_documents.shape == tokens.shape
+    assert chosen.row_tags is None
+    for row, n in zip(chosen.row_documents, valid.tolist(), strict=True):
+        assert (row[n:] == -1).all()
+        assert set(row[:n].tolist()) <= set(chosen.documents.tolist())
+    stream = np.concatenate([row[1:n] for row, n in zip(chosen.row_documents, valid.tolist(), strict=True)])
+    np.testing.assert_array_equal(stream, np.repeat(chosen.documents, split.document_lengths(chosen.documents)))

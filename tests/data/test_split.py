@@ -7,7 +7,7 @@ import pytest
 
 from picolm.data import writing
 from picolm.data.prepared import TokenData
-from picolm.text.document import Document
+from picolm.data.spool import Facts
 
 Prepare = Callable[..., TokenData]
 
@@ -98,7 +98,7 @@ def test_threads_read_the_same(data: TokenData) -> None:
 def test_large_vocabularies_take_four_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "SHARD_BYTES", 8)
     writer = writing.SplitWriter(tmp_path, "train", 0, "uint32")
-    writer.add(Document("x", "text", "a"), "x.txt", np.array([70_000, 2**32 - 1]))
+    writer.add(Facts("x", "a", "x.txt", 4, 4, "{}"), np.array([70_000, 2**32 - 1]))
     shards = writer.finish().shards
     assert [shard.bytes for shard in shards] == [8, 8]
     ids = np.concatenate([np.fromfile(tmp_path / shard.file, dtype="<u4") for shard in shards])

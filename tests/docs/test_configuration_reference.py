@@ -30,6 +30,8 @@ def described(part: dict[str, Any]) -> str:
         return f"list of {len(kinds)}, each {kinds[0]}"
     if part["type"] == "array":
         return "list of texts"
+    if part["type"] == "object":
+        return f"names, each with a {described(part['additionalProperties'])}"
     kind = {
         "integer": "whole number",
         "number": "number",

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from picolm.config import schema
 from picolm.config.loading import load_config
 from picolm.errors import PicoLMError
+from picolm.seams import Plan
 from picolm.training.plan import EpochPlan
 from picolm.training.schedule import learning_rate_multiple
 
@@ -170,3 +171,13 @@ def test_any_step_can_be_asked_for_first() -> None:
     rows = far.rows(10**7)
     assert rows.dtype == np.int64 and len(set(rows.tolist())) == 1024
     assert (far.rows(10**7) == rows).all() and far.start(10**7) == 1024 * 10**7
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 50), st.integers(0, 12), st.lists(st.integers(0, 39), max_size=5, unique=True)
+)
+def test_draws_are_those_that_a_look_at_every_step_finds(n: int, batch_size: int, steps: int, rows: list[int]) -> None:
+    wanted = np.array([row for row in rows if row < n], dtype=np.int64)
+    epochs = plan(n, batch_size)
+    assert epochs.draws(wanted, steps) == Plan.draws(epochs, wanted, steps)

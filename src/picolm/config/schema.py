@@ -21,6 +21,8 @@ def _one_is_a_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+Weights = dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list)]
 
 
@@ -43,17 +45,21 @@ class Data(Section):
 
     sources: Strings = Field(
         ("embedded:english",),
-        description="text files, JSONL files, folders or globs of these, or `embedded:english`",
+        description="files, folders, globs, `hf:NAME[:CONFIG][@SPLIT]`, or `embedded:english`",
     )
     validation_sources: Strings = Field((), description="held-out sources; empty: documents are split off the sources")
     validation_fraction: Fraction = Field(0.05, description="share of each domain's documents that is held out")
     prepared: str | None = Field(None, description="a directory made by `picolm data prepare`; replaces the sources")
     cache: str = Field(".picolm/data", description="where sources are prepared when `prepared` is not given")
-    text_field: str = Field("text", description="the JSONL field that holds the text")
-    domain_field: str = Field("domain", description="the JSONL field that names a document's domain")
+    text_field: str = Field("text", description="the field or column that holds the text")
+    domain_field: str = Field("domain", description="the field or column that names a document's domain")
     txt_documents: Literal["pieces", "file", "paragraphs", "lines"] = Field(
         "pieces",
         description="what a document is in a .txt file: pieces of about 8 kB cut at blank lines, or else",
+    )
+    mixture: Weights | None = Field(
+        None,
+        description="weights by which domains are drawn, on any scale, to a thousandth; null: all text alike",
     )
     sequence_length: Positive = Field(256, description="positions that the model sees at once, in tokens")
     document_borders: bool = Field(

@@ -5,46 +5,56 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from picolm.data.spool import Chunk, Spool
+from picolm.data.tagging import UInt8Array, tags_of_tokens
 from picolm.errors import PicoLMError
 from picolm.text.tokenizer import Tokenizer
 
 Ids = np.ndarray[Any, Any]
-_Item = TypeVar("_Item")
 
-_CHUNK_CHARACTERS = 2**20
+
+class Encoded(NamedTuple):
+    """A document's ids, and the parts of speech of its tokens where any document has them."""
+
+    ids: Ids
+    tags: UInt8Array | None
+
+
+_CHUNK_BYTES = 2**20
 _CHUNKS_AHEAD_PER_WORKER = 2
 
 _worker_tokenizer: Tokenizer
 
+_Packed = tuple[Ids, UInt8Array | None, list[int]]
+"""Ids and tags of several documents end to end, and how many each has: arrays travel between processes as they are."""
 
-def encode_all(
-    items: Iterable[_Item], text_of: Callable[[_Item], str], tokenizer: Tokenizer, workers: int
-) -> Iterator[tuple[_Item, Ids]]:
-    """Encode the texts of items; the result does not depend on the number of workers.
+
+def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+    """Encode all texts of a spool; the result does not depend on the number of workers.
 
     Args:
-        items: read as the results are taken, at most a few chunks of about 1 MB ahead.
-        text_of: where an item's text is.
+        spool: read by the workers themselves, in chunks of about 1 MB.
         tokenizer: for all of them.
         workers: processes; 1: this one.
 
     Yields:
-        Each item with its ids, in order.
+        Each document's, in order; at most a few chunks are held.
 
     Raises:
         PicoLMError: a process died.
     """
-    chunks = _chunks(items, text_of)
+    chunks = spool.chunks(_CHUNK_BYTES)
     if workers == 1:
         for chunk in chunks:
-            yield from zip(chunk, tokenizer.encode_batch([text_of(item) for item in chunk]), strict=True)
+            yield from _encode(chunk, tokenizer)
         return
     pool = ProcessPoolExecutor(
         workers,
@@ -54,9 +64,9 @@ def encode_all(
         initargs=(tokenizer.to_json(), tokenizer.separator),
     )
     try:
-        pending: deque[tuple[list[_Item], Future[list[Ids]]]] = deque()
+        pending: deque[Future[_Packed]] = deque()
         for chunk in chunks:
-            pending.append((chunk, pool.submit(_encode, [text_of(item) for item in chunk])))
+            pending.append(pool.submit(_encode_in_worker, chunk))
             if len(pending) > _CHUNKS_AHEAD_PER_WORKER * workers:
                 yield from _finished(pending)
         while pending:
@@ -69,22 +79,11 @@ def encode_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(pending: deque[tuple[list[_Item], Future[list[Ids]]]]) -> Iterator[tuple[_Item, Ids]]:
-    chunk, future = pending.popleft()
-    yield from zip(chunk, future.result(), strict=True)
-
-
-def _chunks(items: Iterable[_Item], text_of: Callable[[_Item], str]) -> Iterator[list[_Item]]:
-    chunk: list[_Item] = []
-    size = 0
-    for item in items:
-        chunk.append(item)
-        size += len(text_of(item))
-        if size >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _finished(pending: deque[Future[_Packed]]) -> Iterator[Encoded]:
+    ids, tags, lengths = pending.popleft().result()
+    borders = np.cumsum(lengths)[:-1]
+    parts = np.split(ids, borders)
+    return map(Encoded, parts, repeat(None) if tags is None else np.split(tags, borders))
 
 
 def _start_worker(tokenizer_json: str, separator: str) -> None:
@@ -94,5 +93,16 @@ def _start_worker(tokenizer_json: str, separator: str) -> None:
     _worker_tokenizer = Tokenizer.from_json(tokenizer_json, separator)
 
 
-def _encode(texts: Sequence[str]) -> list[Ids]:
-    return [ids.astype(np.uint32) for ids in _worker_tokenizer.encode_batch(texts)]
+def _encode_in_worker(chunk: Chunk) -> _Packed:
+    encoded = _encode(chunk, _worker_tokenizer)
+    ids = np.concatenate([one.ids for one in encoded]).astype(np.uint32)
+    tags = None if chunk.n_tags is None else np.concatenate([one.tags for one in encoded if one.tags is not None])
+    return ids, tags, [len(one.ids) for one in encoded]
+
+
+def _encode(chunk: Chunk, tokenizer: Tokenizer) -> list[Encoded]:
+    tags = chunk.tags()
+    if tags is None:
+        return [Encoded(ids, None) for ids in tokenizer.encode_batch(chunk.texts())]
+    encoded = tokenizer.encode_spans(chunk.texts())
+    return [Encoded(ids, tags_of_tokens(spans, words)) for (ids, spans), words in zip(encoded, tags, strict=True)]

@@ -3,6 +3,7 @@
 manifest.json            this
 tokenizer.json ...       what the tokens mean
 train/tokens-00000.bin   little-endian ids: separator, document, separator, document, separator, ...
+train/tags-00000.bin     uint8 beside each token where any document has parts of speech: 0, or 1 + index in `tag_names`
 train/offsets.npy        int64 [documents + 1]: the first token of each document; the last entry is the end
 train/documents.parquet  id, domain, source, bytes, characters, metadata (a JSON string)
 validation/...           the same
@@ -40,7 +41,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A file of token ids."""
+    """A file of token ids, or of the tags beside them."""
 
     file: str
     tokens: int
@@ -69,7 +70,7 @@ class DomainCounts:
 
 @dataclass(frozen=True, slots=True)
 class SplitManifest:
-    """One split: `tokens` counts the whole stream, the separator at its start included."""
+    """One split: `tokens` counts the whole stream, the separator at its start included; `tags` may be empty."""
 
     tokens: int
     documents: int
@@ -77,10 +78,11 @@ class SplitManifest:
     domains: Mapping[str, DomainCounts]
     offsets: StoredFile
     documents_table: DocumentsTable
+    tags: tuple[Shard, ...] = ()
 
     def files(self) -> tuple[StoredFile | Shard | DocumentsTable, ...]:
         """All files of the split."""
-        return (*self.shards, self.offsets, self.documents_table)
+        return (*self.shards, *self.tags, self.offsets, self.documents_table)
 
     def content(self) -> dict[str, JSON]:
         """What the fingerprint covers: nothing that depends on names, times or library versions."""
@@ -88,6 +90,7 @@ class SplitManifest:
             "shards": [shard.sha256 for shard in self.shards],
             "offsets": self.offsets.sha256,
             "documents": self.documents_table.rows_sha256,
+            **({"tags": [shard.sha256 for shard in self.tags]} if self.tags else {}),
         }
 
     @classmethod
@@ -100,7 +103,17 @@ class SplitManifest:
             domains={str(name): DomainCounts(**counts) for name, counts in value["domains"].items()},
             offsets=StoredFile(**value["offsets"]),
             documents_table=DocumentsTable(**value["documents_table"]),
+            tags=tuple(Shard(**shard) for shard in value.get("tags", ())),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """What was read of a source: how many documents, and a hash of their texts in order."""
+
+    name: str
+    documents: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,8 @@ class Manifest:
         settings: all that determined the content: sources by SHA-256, fields, rules, tokenizer settings.
         splits: `train` and `validation`.
         dropped_documents: how many had no text.
+        sources_read: what the sources held, in order: for a stream, the only proof of what was read.
+        tag_names: what the numbers from 1 beside the tokens mean; empty where the tokens have no tags.
     """
 
     token_type: str
@@ -131,6 +146,8 @@ class Manifest:
     settings: dict[str, JSON]
     splits: Mapping[SplitName, SplitManifest]
     dropped_documents: int
+    sources_read: tuple[SourceRecord, ...] = ()
+    tag_names: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -183,6 +200,8 @@ class Manifest:
             settings=dict(value["settings"]),
             splits={name: SplitManifest.from_json(value["splits"][name]) for name in SPLITS},
             dropped_documents=int(value["dropped_documents"]),
+            sources_read=tuple(SourceRecord(**source) for source in value.get("sources_read", ())),
+            tag_names=tuple(value.get("tag_names", ())),
         )
 
     def _check(self, value: Mapping[str, Any]) -> None:
@@ -199,6 +218,9 @@ class Manifest:
                 raise ValueError(f"a shard of {name} is not {width} bytes per token")
             if sum(shard.tokens for shard in split.shards) != split.tokens:
                 raise ValueError(f"the shards of {name} do not add up to {split.tokens} tokens")
+            # One byte a token, in shards that end where those of the tokens do; none without names for them.
+            if [tags.bytes for tags in split.tags] != [s.tokens for s in split.shards if self.tag_names]:
+                raise ValueError(f"the tags of {name} do not fit its tokens")
             if sum(counts.documents for counts in split.domains.values()) != split.documents:
                 raise ValueError(f"the domains of {name} do not add up to {split.documents} documents")
         if value.get("fingerprint") != self.fingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,20 +45,37 @@ class KeyedPermutation:
         Raises:
             IndexError: a position is outside range(n).
         """
-        positions = np.asarray(positions, dtype=np.int64)
-        if positions.size and (positions.min() < 0 or positions.max() >= self.n):
+        return self._walk(positions, self._network)
+
+    def inverse(self, images: Int64Array) -> Int64Array:
+        """Map back: int64 of the same shape, the positions that go to `images`.
+
+        Raises:
+            IndexError: an image is outside range(n).
+        """
+        return self._walk(images, self._network_backwards)
+
+    def _walk(self, values: Int64Array, network: Callable[[_UInt64Array], _UInt64Array]) -> Int64Array:
+        values = np.asarray(values, dtype=np.int64)
+        if values.size and (values.min() < 0 or values.max() >= self.n):
             raise IndexError(f"positions must be in range({self.n})")
-        images = self._network(positions.astype(np.uint64).ravel())
+        images = network(values.astype(np.uint64).ravel())
         outside = np.flatnonzero(images >= self.n)
         while outside.size:
-            images[outside] = self._network(images[outside])
+            images[outside] = network(images[outside])
             outside = outside[images[outside] >= self.n]
-        return images.astype(np.int64).reshape(positions.shape)
+        return images.astype(np.int64).reshape(values.shape)
 
     def _network(self, values: _UInt64Array) -> _UInt64Array:
         left, right = values >> self._half, values & self._mask
         for key in self._round_keys:
             left, right = right, left ^ (_mix(right ^ key) & self._mask)
+        return (left << self._half) | right
+
+    def _network_backwards(self, values: _UInt64Array) -> _UInt64Array:
+        left, right = values >> self._half, values & self._mask
+        for key in reversed(self._round_keys):
+            left, right = right ^ (_mix(left ^ key) & self._mask), left
         return (left << self._half) | right
 
 

@@ -13,16 +13,19 @@ from picolm.data.encoding import encode_all
 from picolm.data.manifest import FILE, FORMAT, SPLITS, Manifest, SplitName, TokenizerRecord
 from picolm.data.prepared import TokenData
 from picolm.data.selection import Selection
+from picolm.data.spool import Spool
 from picolm.data.writing import SplitWriter
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_json
 from picolm.runs.durable import TakenError, committed_directory, discard_partials, explained
 from picolm.text.document import JSON
-from picolm.text.sources import SourceFile, expand
+from picolm.text.sources import Source, expand, place_of
+from picolm.text.tagging import UPOS
 from picolm.text.tokenizer import Tokenizer
 
 # Below this much text a process takes longer to start than to work.
 PARALLEL_BYTES = 8 * 2**20
+_READ_AT_ONCE = 2**20
 
 
 class Progress(Protocol):
@@ -109,20 +112,32 @@ class _Preparation:
             )
 
     def _write(self, directory: Path) -> None:
+        with Spool(directory) as spool:
+            manifest = self._write_splits(directory, spool)
+        (directory / FILE).write_bytes(manifest.to_json().encode())
+
+    def _write_splits(self, directory: Path, spool: Spool) -> Manifest:
         selection = Selection(
-            self._sources, self._held_out, self._data, lambda done, total: self._progress("reading", done, total)
+            self._sources,
+            self._held_out,
+            self._data,
+            spool,
+            lambda done, total: self._progress("reading", done, total),
         )
-        tokenizer = Tokenizer.from_config(self._tokenizer, self._training_texts(selection))
+        tokenizer = Tokenizer.from_config(self._tokenizer, self._training_texts(spool, selection))
         tokenizer.save(directory, max_length=None)
         token_type = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-        writers = {name: SplitWriter(directory, name, tokenizer.separator_id, token_type) for name in SPLITS}
+        writers = {
+            name: SplitWriter(directory, name, tokenizer.separator_id, token_type, tagged=spool.has_tags)
+            for name in SPLITS
+        }
         try:
-            self._tokenize(selection, tokenizer, writers)
+            self._tokenize(spool, selection, tokenizer, writers)
             splits = {name: writer.finish() for name, writer in writers.items()}
         finally:
             for writer in writers.values():
                 writer.close()
-        manifest = Manifest(
+        return Manifest(
             token_type=token_type,
             tokenizer=TokenizerRecord(
                 tokenizer.fingerprint,
@@ -134,23 +149,29 @@ class _Preparation:
             settings=self.settings,
             splits=splits,
             dropped_documents=selection.dropped,
+            sources_read=tuple(selection.read),
+            tag_names=UPOS if spool.has_tags else (),
         )
-        (directory / FILE).write_bytes(manifest.to_json().encode())
 
-    def _training_texts(self, selection: Selection) -> Iterator[str]:
-        done = 0
-        for document, _, _ in selection.documents(only_training=True):
-            yield document.text
-            done += len(document.text.encode())
-            self._progress("training the tokenizer", done, selection.n_training_bytes)
+    def _training_texts(self, spool: Spool, selection: Selection) -> Iterator[str]:
+        done = index = 0
+        for chunk in spool.chunks(_READ_AT_ONCE):
+            for text, size in zip(chunk.texts(), chunk.sizes, strict=True):
+                if not selection.validation[index]:
+                    yield text
+                    done += size
+                    self._progress("training the tokenizer", done, selection.n_training_bytes)
+                index += 1
 
-    def _tokenize(self, selection: Selection, tokenizer: Tokenizer, writers: Mapping[SplitName, SplitWriter]) -> None:
+    def _tokenize(
+        self, spool: Spool, selection: Selection, tokenizer: Tokenizer, writers: Mapping[SplitName, SplitWriter]
+    ) -> None:
         done = 0
         workers = _workers(self._data.preparation_workers, selection.n_bytes)
-        encoded = encode_all(selection.documents(), lambda item: item[0].text, tokenizer, workers)
-        for (document, source, held_out), ids in encoded:
-            writers["validation" if held_out else "train"].add(document, source.name, ids)
-            done += len(document.text.encode())
+        encoded = encode_all(spool, tokenizer, workers)
+        for facts, held_out, (ids, tags) in zip(spool.facts(), selection.validation.tolist(), encoded, strict=True):
+            writers["validation" if held_out else "train"].add(facts, ids, tags)
+            done += facts.bytes
             self._progress("tokenizing", done, selection.n_bytes)
 
 
@@ -160,7 +181,7 @@ def _workers(wanted: int, n_bytes: int) -> int:
     return wanted or min(os.cpu_count() or 1, 1 + n_bytes // PARALLEL_BYTES)
 
 
-def _identities(sources: Sequence[SourceFile]) -> list[JSON]:
+def _identities(sources: Sequence[Source]) -> list[JSON]:
     return [{"name": source.name, "size": source.size, "sha256": source.sha256()} for source in sources]
 
 
@@ -171,10 +192,10 @@ def _tokenizer_settings(config: schema.Tokenizer) -> dict[str, JSON]:
     return {"kind": config.kind} | ({"vocab_size": config.vocab_size} if config.kind == "bpe" else {})
 
 
-def _refuse_overlap(sources: Sequence[SourceFile], held_out: Sequence[SourceFile]) -> None:
-    training = {source.path.resolve() if source.path else None for source in sources}
+def _refuse_overlap(sources: Sequence[Source], held_out: Sequence[Source]) -> None:
+    training = {place_of(source) for source in sources}
     for source in held_out:
-        if (source.path.resolve() if source.path else None) in training:
+        if place_of(source) in training:
             raise PicoLMError(f"{source} is both in data.sources and in data.validation_sources: leave it in one")
 
 

@@ -1,20 +1,21 @@
-"""The first pass over the documents: counting them, and choosing those that are held out."""
+"""The one pass over the sources: setting documents aside, and choosing those that are held out."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from picolm.config.schema import Data
+from picolm.data.manifest import SourceRecord
+from picolm.data.spool import Spool
 from picolm.errors import PicoLMError
-from picolm.text.document import Document
 from picolm.text.reading import read_documents
-from picolm.text.sources import SourceFile
+from picolm.text.sources import Source, SourceFile
 
 _DIGEST_BYTES = 16
 
@@ -30,9 +31,11 @@ class Selection:
         sources: what is trained on, and split unless validation sources are given.
         validation_sources: what is held out.
         data: fields, rules and the fraction.
+        spool: where the documents are set aside as they are read.
         progress: told how many bytes of the sources were read, and of how many.
 
     Attributes:
+        read: for each source, what it turned out to hold.
         validation: bool [documents]: whether each is held out, in the order of `sources`, then `validation_sources`.
         dropped: how many documents were left out because they had no text.
         n_bytes: UTF-8 bytes of all documents.
@@ -41,18 +44,18 @@ class Selection:
 
     def __init__(
         self,
-        sources: Sequence[SourceFile],
-        validation_sources: Sequence[SourceFile],
+        sources: Sequence[Source],
+        validation_sources: Sequence[Source],
         data: Data,
+        spool: Spool,
         progress: Callable[[int, int], None],
     ) -> None:
         self.dropped = 0
-        self._sources, self._data = (*sources, *validation_sources), data
+        self.read: list[SourceRecord] = []
+        self._sources, self._data, self._spool = (*sources, *validation_sources), data, spool
         self._domains: dict[str, int] = {}
         self._domain_of = array("i")
-        self._sizes = array("q")
         self._digests = bytearray()
-        self._states = [_state(source) for source in self._sources]
         total = sum(source.size for source in self._sources)
         n_of_sources = read_before = 0
         for index, source in enumerate(self._sources):
@@ -65,36 +68,26 @@ class Selection:
             self.validation = np.arange(len(self._domain_of)) >= n_of_sources
         else:
             self.validation = self._smallest(data.validation_fraction)
-        sizes = np.frombuffer(self._sizes, dtype=np.int64)
+        sizes = spool.sizes
         self.n_bytes = int(sizes.sum())
         self.n_training_bytes = int(sizes[~self.validation].sum())
         self._check(bool(validation_sources))
 
-    def documents(self, *, only_training: bool = False) -> Iterator[tuple[Document, SourceFile, bool]]:
-        """Read the documents again: (document, its source, whether it is held out).
-
-        Raises:
-            PicoLMError: the sources have changed since the first pass.
-        """
-        index = 0
-        for source, state in zip(self._sources, self._states, strict=True):
-            for document in read_documents(source, self._data):
-                if _state(source) != state:
-                    raise PicoLMError(f"{source} was changed while it was read: start again when it is complete")
-                held_out = bool(self.validation[index])
-                index += 1
-                if not (only_training and held_out):
-                    yield document, source, held_out
-
-    def _read(self, source: SourceFile, progress: Callable[[int], None]) -> None:
+    def _read(self, source: Source, progress: Callable[[int], None]) -> None:
+        before, first = _state(source), len(self._domain_of)
         reader = read_documents(source, self._data)
         for document in reader:
             text = document.text.encode()
-            self._sizes.append(len(text))
+            self._spool.add(document, source.name, text)
             self._digests += hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
             self._domain_of.append(self._domains.setdefault(document.domain, len(self._domains)))
             progress(reader.bytes_read)
+        if _state(source) != before:
+            raise PicoLMError(f"{source} was changed while it was read: start again when it is complete")
         self.dropped += reader.dropped
+        of_source = memoryview(self._digests)[first * _DIGEST_BYTES :]
+        self.read.append(SourceRecord(source.name, len(self._domain_of) - first, hashlib.sha256(of_source).hexdigest()))
+        of_source.release()
 
     def _smallest(self, fraction: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
         # As big-endian 128-bit numbers, compared by their halves.
@@ -136,5 +129,6 @@ def _report(progress: Callable[[int, int], None], before: int, total: int, read:
     progress(before + read, total)
 
 
-def _state(source: SourceFile) -> tuple[int, int]:
-    return (source.size, source.path.stat().st_mtime_ns if source.path else 0)
+def _state(source: Source) -> tuple[int, int]:
+    path = source.path if isinstance(source, SourceFile) else None
+    return (source.size, path.stat().st_mtime_ns if path else 0)

@@ -27,6 +27,7 @@ class Split:
         domains: counts by domain.
         separator_id: the token before, between and after documents.
         pad_id: what fills up rows that are longer than their text.
+        tag_names: the parts of speech that the numbers from 1 beside the tokens mean; empty where there are none.
     """
 
     def __init__(self, directory: Path, name: SplitName, manifest: Manifest) -> None:
@@ -38,13 +39,40 @@ class Split:
         self.separator_id = manifest.tokenizer.separator_id
         self.pad_id = manifest.tokenizer.pad_id
         self._table_path = directory / described.documents_table.file
+        self.tag_names = manifest.tag_names
         dtype = np.dtype(manifest.token_type).newbyteorder("<")
         self._shards = [np.memmap(directory / shard.file, dtype=dtype, mode="r") for shard in described.shards]
+        self._tags = [np.memmap(directory / shard.file, dtype=np.uint8, mode="r") for shard in described.tags]
         self._shard_starts = np.cumsum([0, *(shard.tokens for shard in described.shards)])
         self._offsets = self._load_offsets(directory / described.offsets.file)
 
     def tokens(self, start: int, stop: int) -> Int64Array:
         """Return the tokens of [start, stop), int64 [stop - start]; IndexError beyond the stream."""
+        return self._read(self._shards, start, stop)
+
+    def tags(self, start: int, stop: int) -> Int64Array:
+        """Return the parts of speech of tokens: 0, or 1 + index in `tag_names`, int64 [stop - start].
+
+        Raises:
+            PicoLMError: no document of the prepared data has parts of speech.
+            IndexError: the span is beyond the stream.
+        """
+        if not self._tags:
+            raise PicoLMError(
+                f"the tokens of {self._table_path.parent} have no parts of speech: prepare sources that have them "
+                "(CoNLL-U, or records with `tokens` and `upos`)"
+            )
+        return self._read(self._tags, start, stop)
+
+    def document_numbers(self, start: int, stop: int) -> Int64Array:
+        """Return which document each token of [start, stop) belongs to, as `document_at`, int64 [stop - start]."""
+        if start == stop:
+            return np.empty(0, dtype=np.int64)
+        first, last = self.document_at(np.array([start, stop - 1])).tolist()
+        borders = np.clip(np.asarray(self._offsets[first + 1 : last + 1]), start, stop)
+        return np.repeat(np.arange(first, last + 1), np.diff([start, *borders, stop]))
+
+    def _read(self, shards: list[np.memmap[Any, Any]], start: int, stop: int) -> Int64Array:
         if not 0 <= start <= stop <= self.n_tokens:
             raise IndexError(f"tokens {start} to {stop} of the {self.n_tokens} tokens in {self.name}")
         result = np.empty(stop - start, dtype=np.int64)
@@ -52,7 +80,7 @@ class Split:
         index = int(np.searchsorted(self._shard_starts, start, side="right")) - 1
         while done < len(result):
             offset = start + done - int(self._shard_starts[index])
-            part = self._shards[index][offset : offset + len(result) - done]
+            part = shards[index][offset : offset + len(result) - done]
             result[done : done + len(part)] = part
             done += len(part)
             index += 1

@@ -49,7 +49,7 @@ def plain_linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: T
 
 
 def _rows_per_chunk(device: str, vocab_size: int, width: int) -> int:
-    # Every chunk adds V x D numbers to the matrix's gradient: with fewer than D rows that would cost more than the logits.
+    # Every chunk adds V x D numbers to the matrix's gradient: with fewer rows than D that would outweigh the logits.
     return max(_CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE) // (4 * vocab_size), width, _LEAST_ROWS)
 
 

@@ -90,6 +90,36 @@ def print_data(summary: Mapping[str, Any]) -> None:
         Console().print(f"{heading} {escape(printable(sample['text']))}", highlight=False)
 
 
+def print_step_trace(found: Mapping[str, Any]) -> None:
+    """Print the documents of a batch as `training.trace.Trace.step` describes them."""
+    columns = ["place", "row", "document", "domain", "source", "tokens", "begins"]
+    rows = [
+        [
+            f"{sequence['place']}",
+            f"{sequence['row']}",
+            document["id"],
+            document["domain"],
+            document["source"],
+            f"{document['start']}-{document['stop']}",
+            " ".join(document["text"].split()),
+        ]
+        for sequence in found["sequences"]
+        for document in sequence["documents"]
+    ]
+    print_table(columns, rows, title=f"step {found['step']}: {len(found['sequences'])} sequences")
+
+
+def print_document_trace(found: Mapping[str, Any]) -> None:
+    """Print when documents are seen as `training.trace.Trace.document` describes it."""
+    for document in found["documents"]:
+        title = (
+            f"{found['id']} ({document['domain']}, {document['source']}): {document['tokens']} tokens in "
+            f"{len(document['rows'])} rows, drawn {len(document['draws'])} times in {found['steps']} steps"
+        )
+        rows = [[str(draw["step"]), str(draw["place"]), str(draw["row"])] for draw in document["draws"]]
+        print_table(["step", "place", "row"], rows, title=title)
+
+
 def _print_validation(validation: Mapping[str, Any]) -> None:
     first, last = validation["first"], validation["last"]
     columns = ["validation", f"loss, step {first['step']}", f"loss, step {last['step']}", "perplexity", "bits per byte"]

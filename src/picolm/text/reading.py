@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
 
 from picolm.config.schema import Data
-from picolm.errors import PicoLMError, nearest
+from picolm.errors import PicoLMError
+from picolm.text.conllu import read_conllu
 from picolm.text.document import JSON, Document
+from picolm.text.hub import HubDataset, read_dataset
+from picolm.text.lines import BOM, Lines, decode
 from picolm.text.pieces import split_text
-from picolm.text.sources import SourceFile
-
-_BOM = b"\xef\xbb\xbf"
+from picolm.text.records import describe, document_of
+from picolm.text.sources import Source, SourceFile
 
 
 class DocumentReader(Iterator[Document]):
-    """The documents of one source, in order; memory stays flat for JSONL.
+    """The documents of one source, in order; memory stays flat for everything but .txt.
 
     Documents whose text is empty or only white space are left out. Blank lines of a JSONL file are skipped.
 
@@ -28,7 +28,7 @@ class DocumentReader(Iterator[Document]):
         bytes_read: how far the source is read, of `source.size`.
     """
 
-    def __init__(self, source: SourceFile, data: Data) -> None:
+    def __init__(self, source: Source, data: Data) -> None:
         self.source = source
         self.dropped = 0
         self.bytes_read = 0
@@ -43,17 +43,35 @@ class DocumentReader(Iterator[Document]):
         raise StopIteration
 
     def _read(self) -> Iterator[Document]:
-        if self.source.path is None:
+        if isinstance(self.source, HubDataset):
+            yield from read_dataset(self.source, self._data)
+        elif self.source.path is None:
             yield from self._read_embedded()
-            return
-        try:
-            with self.source.path.open("rb") as file:
-                if self.source.suffix == ".txt":
-                    yield from self._read_text(file)
-                else:
-                    yield from self._read_records(file)
-        except OSError as error:
-            raise PicoLMError(f"cannot read {self.source}: {error.strerror or error}") from error
+        else:
+            try:
+                yield from self._read_file(self.source, self.source.path)
+            except OSError as error:
+                raise PicoLMError(f"cannot read {self.source}: {error.strerror or error}") from error
+
+    def _read_file(self, source: SourceFile, path: Path) -> Iterator[Document]:
+        if source.suffix == ".txt":
+            yield from self._read_text(source, path)
+        elif source.suffix == ".parquet":
+            from picolm.text.parquet import read_parquet
+
+            yield from read_parquet(source, self._data, self._progress)
+        else:
+            with path.open("rb") as file:
+                lines = Lines(str(source), file, packed=source.suffix.endswith(".gz"))
+                is_conllu = source.suffix.startswith(".conllu")
+                documents = read_conllu(lines, source.stem, source.name) if is_conllu else self._records(source, lines)
+                for document in documents:
+                    self.bytes_read = lines.bytes_read
+                    yield document
+                self.bytes_read = lines.bytes_read
+
+    def _progress(self, n_bytes: int) -> None:
+        self.bytes_read = min(n_bytes, self.source.size)
 
     def _read_embedded(self) -> Iterator[Document]:
         from picolm.text import grammar
@@ -62,135 +80,62 @@ class DocumentReader(Iterator[Document]):
             self.bytes_read += len(document.text.encode())
             yield document
 
-    def _read_text(self, file: BinaryIO) -> Iterator[Document]:
-        content = file.read()
+    def _read_text(self, source: SourceFile, path: Path) -> Iterator[Document]:
+        content = path.read_bytes()
         self.bytes_read = len(content)
-        if not content.removeprefix(_BOM):
-            raise PicoLMError(f"{self.source} is empty")
+        if not content.removeprefix(BOM):
+            raise PicoLMError(f"{source} is empty")
         # Windows' line ends would otherwise become tokens that no other corpus has.
-        text = self._decode(content.removeprefix(_BOM)).replace("\r\n", "\n")
+        text = decode(str(source), content.removeprefix(BOM)).replace("\r\n", "\n")
         line, counted, line_start = 1, 0, 0
         for start, part in split_text(text, self._data.txt_documents):
             line += text.count("\n", counted, start)
             line_start = text.rfind("\n", counted, start) + 1 or line_start
             counted = start
             column = f":{start - line_start + 1}" if start > line_start else ""
-            yield Document(f"{self.source.name}:{line}{column}", part, self.source.stem)
+            yield Document(f"{source.name}:{line}{column}", part, source.stem)
 
-    def _read_records(self, file: BinaryIO) -> Iterator[Document]:
+    def _records(self, source: SourceFile, lines: Lines) -> Iterator[Document]:
         n_records = 0
-        for number, line in enumerate(self._lines(file), start=1):
-            self.bytes_read = file.tell()
-            if line := line.removeprefix(_BOM if number == 1 else b"").strip():
+        for number, line in lines:
+            if stripped := line.strip():
                 n_records += 1
-                yield self._document(self._record(line, number), number)
+                place = f"{source}, line {number}"
+                record = _record(decode(lines.name, stripped, number), place)
+                yield document_of(record, self._data, id=f"{source.name}:{number}", domain=source.stem, place=place)
         if not n_records:
-            raise PicoLMError(f"{self.source} is empty: it has no records")
-
-    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
-        if self.source.suffix == ".jsonl":
-            yield from file
-            return
-        number = 1
-        try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                for line in unpacked:
-                    yield line
-                    number += 1
-        except EOFError as error:
-            raise PicoLMError(f"{self.source} is truncated: the gzip stream ends within line {number}") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise PicoLMError(f"{self.source} is not valid gzip, at line {number}: {error}") from error
-
-    def _decode(self, content: bytes, line: int | None = None) -> str:
-        try:
-            return content.decode()
-        except UnicodeDecodeError as error:
-            number = line or content.count(b"\n", 0, error.start) + 1
-            before = content.rfind(b"\n", 0, error.start) + 1
-            raise PicoLMError(
-                f"{self.source}, line {number}: byte 0x{content[error.start]:02x} at offset {error.start - before} "
-                "of the line is not valid UTF-8; convert the file to UTF-8"
-            ) from error
-
-    def _record(self, line: bytes, number: int) -> dict[str, JSON]:
-        text = self._decode(line, number)
-        try:
-            # Python writes NaN and Infinity, which JSON cannot hold; they are read as null.
-            record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-        except json.JSONDecodeError as error:
-            raise self._error(number, f"is not valid JSON: {error.msg} at column {error.colno}") from error
-        except (ValueError, RecursionError) as error:
-            raise self._error(number, f"is not usable JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise self._error(number, f"is not a JSON object but {_describe(record)}")
-        return record
-
-    def _document(self, record: dict[str, JSON], number: int) -> Document:
-        field = self._data.text_field
-        if field not in record:
-            hint = nearest(field, record) or "; the record has no fields"
-            raise self._error(number, f"has no text field '{field}'{hint}", " (data.text_field names it)")
-        text = record[field]
-        if not isinstance(text, str):
-            raise self._error(number, f"has {_describe(text)} as its '{field}', which must be a string")
-        given_id, given_domain = record.get("id"), record.get(self._data.domain_field)
-        if isinstance(given_domain, list | dict):
-            name = self._data.domain_field
-            raise self._error(number, f"has {_describe(given_domain)} as its '{name}', which must be a string")
-        is_named = isinstance(given_id, str | int | float) and not isinstance(given_id, bool)
-        document = Document(
-            id=str(given_id) if is_named else f"{self.source.name}:{number}",
-            text=text,
-            domain=self.source.stem if given_domain in (None, "") else str(given_domain),
-            metadata={
-                key: value
-                for key, value in record.items()
-                if key not in (field, self._data.domain_field) and not (key == "id" and is_named)
-            },
-        )
-        for name, value in (("text", document.text), ("id", document.id), ("domain", document.domain)):
-            if not _is_unicode(value):
-                raise self._error(number, f"has half of a surrogate pair (\\ud800 to \\udfff) in its {name}")
-        return document
-
-    def _error(self, line: int, problem: str, advice: str = "") -> PicoLMError:
-        return PicoLMError(f"{self.source}, line {line} {problem}{advice}")
+            raise PicoLMError(f"{source} is empty: it has no records")
 
 
-def read_documents(source: SourceFile, data: Data) -> DocumentReader:
+def read_documents(source: Source, data: Data) -> DocumentReader:
     """Read a source's documents.
 
     Args:
-        source: one file, from `picolm.text.sources.expand`.
+        source: from `picolm.text.sources.expand`.
         data: names the text and domain fields, and says what a document is in a .txt file.
 
     Returns:
         An iterator of documents that counts what it drops.
 
     Raises:
-        PicoLMError: while iterating: the file is empty, damaged or not what its suffix says; named by file and line.
+        PicoLMError: while iterating: the source is empty, damaged or not what its suffix says; named by file and line.
     """
     return DocumentReader(source, data)
 
 
-def _describe(value: JSON) -> str:
-    if value is None:
-        return "null"
-    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return kinds[type(value)]
+def _record(text: str, place: str) -> dict[str, JSON]:
+    try:
+        # Python writes NaN and Infinity, which JSON cannot hold; they are read as null.
+        record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise PicoLMError(f"{place} is not valid JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise PicoLMError(f"{place} is not usable JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise PicoLMError(f"{place} is not a JSON object but {describe(record)}")
+    return record
 
 
 def _finite(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Which files a source string means: a file, a folder, a glob, or `embedded:<name>`."""
+"""What a source string means: a file, a folder, a glob, a Hugging Face dataset, or `embedded:<name>`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from picolm.errors import PicoLMError, nearest
 from picolm.runs.digest import sha256_of_file
+from picolm.text.hub import PREFIX, HubDataset
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz")
-_READ = "PicoLM reads .txt, .jsonl and .jsonl.gz"
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet", ".conllu", ".conllu.gz")
+_READ = f"PicoLM reads {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]}"
 _EMBEDDED = "embedded:"
 _EMBEDDED_NAMES = ("english",)
 _MAGIC = frozenset("*?[")
@@ -66,27 +67,37 @@ class SourceFile:
         return str(self.path) if self.path else self.name
 
 
-def expand(sources: Sequence[str]) -> list[SourceFile]:
-    """Find the files that source strings mean.
+Source = SourceFile | HubDataset
+
+
+def expand(sources: Sequence[str]) -> list[Source]:
+    """Find what source strings mean.
 
     Args:
-        sources: each a path to a .txt, .jsonl or .jsonl.gz file, a folder (all such files below it, hidden ones left
-            out), a glob (`**` too; hidden ones left out), or `embedded:english`.
+        sources: each a path to a file with one of `SUFFIXES`, a folder (all such files below it, hidden ones left
+            out), a glob (`**` too; hidden ones left out), `hf:NAME[:CONFIG][@SPLIT]`, or `embedded:english`.
 
     Returns:
-        The files in the order of the sources, sorted within each, without duplicates.
+        The sources in the order of the sources, sorted within each, without duplicates.
 
     Raises:
         PicoLMError: nothing is there, or nothing that can be read.
     """
-    found: dict[Path | None, SourceFile] = {}
+    found: dict[object, Source] = {}
     for source in sources:
-        for file in _expand_one(source):
-            found.setdefault(file.path.resolve() if file.path else None, file)
+        for one in _expand_one(source):
+            found.setdefault(place_of(one), one)
     return list(found.values())
 
 
-def _expand_one(source: str) -> list[SourceFile]:
+def place_of(source: Source) -> Path | Source:
+    """What two names of the same source have in common."""
+    return source.path.resolve() if isinstance(source, SourceFile) and source.path else source
+
+
+def _expand_one(source: str) -> Sequence[Source]:
+    if source.startswith(PREFIX):
+        return [HubDataset.parse(source)]
     if source.startswith(_EMBEDDED):
         name = source.removeprefix(_EMBEDDED)
         if name not in _EMBEDDED_NAMES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from picolm.config import schema
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_json
+from picolm.text.words import WordTable
 
 SEPARATOR, PAD, MASK, UNKNOWN = "<eos>", "<pad>", "<mask>", "<unk>"
 
@@ -46,6 +47,7 @@ class Tokenizer:
         inner.no_padding()
         inner.encode_special_tokens = True
         self._inner = inner
+        self._words = WordTable.of(inner)
         vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
         self.separator = separator
         self.vocab_size: int = max(vocabulary.values()) + 1
@@ -157,11 +159,32 @@ class Tokenizer:
         Raises:
             PicoLMError: a text has what a loaded tokenizer neither knows nor has an unknown token for.
         """
+        found = [None if self._words is None else self._words.encode(text) for text in texts]
+        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        encodings = iter(self._encoded(self._inner.encode_batch_fast, others))
+        return [np.array(next(encodings).ids, dtype=np.int64) if ids is None else ids for ids in found]
+
+    def encode_spans(
+        self, texts: Sequence[str]
+    ) -> list[tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int32]]]]:
+        """Return each text's ids, int64 [n], and which characters each stands for, int32 [n, 2] (start, stop).
+
+        A token that begins with a space has the space in its span; those of one character's bytes all span it.
+
+        Raises:
+            PicoLMError: as `encode_batch`.
+        """
+        encodings = self._encoded(self._inner.encode_batch, texts)
+        return [
+            (np.array(encoding.ids, dtype=np.int64), np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2))
+            for encoding in encodings
+        ]
+
+    def _encoded(self, encode: Callable[..., list[Any]], texts: Sequence[str]) -> list[Any]:
         try:
-            encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+            return encode(texts, add_special_tokens=False)
         except Exception as error:  # the library raises bare Exception
             raise PicoLMError(f"the tokenizer cannot encode a text: {error}") from error
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Return the text of ids; special tokens are left out unless `skip_special` is false."""

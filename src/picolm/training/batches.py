@@ -67,6 +67,14 @@ class Batches:
         ids = self.plan.rows(step)
         tokens = self.rows.read(ids)
         valid = np.full(len(ids), tokens.shape[1], dtype=np.int64)
-        sequences = Sequences(tokens=tokens, valid=valid, ids=ids, stream="train", step=step)
+        sequences = Sequences(
+            tokens=tokens,
+            valid=valid,
+            ids=ids,
+            stream="train",
+            step=step,
+            documents=self.rows.read_documents(ids),
+            tags=self.rows.read_tags(ids),
+        )
         views = self.formulation.views(sequences, measure=False)
         return tuple(view.pin() for view in views) if self.pin else views

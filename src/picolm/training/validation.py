@@ -37,7 +37,15 @@ class Validation:
             rows = ValidationRows(split, name, config.data.sequence_length, config.validation.tokens_per_domain)
             tokens, valid = rows.rows
             ids = np.arange(len(tokens), dtype=np.int64)
-            sequences = Sequences(tokens=tokens, valid=valid, ids=ids, stream=name, step=0)
+            sequences = Sequences(
+                tokens=tokens,
+                valid=valid,
+                ids=ids,
+                stream=name,
+                step=0,
+                documents=rows.row_documents,
+                tags=rows.row_tags,
+            )
             self.domains[name] = Domain(formulation.views(sequences, measure=True), rows.n_bytes)
 
     def __call__(self, objective: Objective, device: torch.device) -> dict[str, Any]:
