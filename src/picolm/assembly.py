@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,8 @@ from picolm.text.tokenizer import Tokenizer
 from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.forecast import Forecast, measured_rates
+from picolm.training.forecast import forecast as forecast_run
 from picolm.training.interruption import Interruption
 from picolm.training.mixture import MixturePlan, resolve_shares
 from picolm.training.numerics import choose_device, numerics
@@ -107,14 +109,37 @@ def train(
         stack.enter_context(RunLock(run.path))
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(interruption or Interruption())
-        append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1})
+        expected = _forecast(ingredients, device).plain()
+        append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1, "forecast": expected})
         watching = [*observers, *trackers(config.tracking, run.path)]
         try:
-            _train(run, ingredients, device, watching, interruption)
+            _train(run, ingredients, device, watching, interruption, expected)
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
     return run
+
+
+def forecast(config: schema.Config, progress: Progress | None = None) -> Forecast:
+    """Say what a run would take; the data are prepared or opened for it, nothing else is written.
+
+    Raises:
+        PicoLMError: as `train`, as far as it shows before the first step.
+    """
+    device = choose_device(config.training.device)
+    require(config.tracking)
+    ingredients = prepare(config, progress)
+    with numerics(config.training):
+        return _forecast(ingredients, device)
+
+
+def _forecast(ingredients: Ingredients, device: torch.device) -> Forecast:
+    config = ingredients.config
+    return forecast_run(
+        config,
+        train_tokens=ingredients.data.split("train").n_tokens,
+        rates=measured_rates(config, device),
+    )
 
 
 def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredients:
@@ -253,6 +278,7 @@ def _train(
     device: torch.device,
     observers: Sequence[Observer],
     interruption: Interruption,
+    expected: dict[str, Any],
 ) -> None:
     config = ingredients.config
     model = build_model(config.model, config.seeds.init)
@@ -291,7 +317,8 @@ def _train(
             save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
             average=average,
         )
-        _observed(trainer, run, interruption, observers)
+        facts = {**run.identity, "steps": config.training.steps, "forecast": expected}
+        _observed(trainer, facts, interruption, observers)
         if interruption.signal is None and config.objective.kind == "causal":
             _sample(recorder, model, ingredients.tokenizer, config)
 
@@ -301,9 +328,11 @@ def _held_out(data: TokenData) -> Split | None:
     return split if split.n_documents else None
 
 
-def _observed(trainer: Trainer, run: RunDirectory, interruption: Interruption, observers: Sequence[Observer]) -> None:
+def _observed(
+    trainer: Trainer, facts: Mapping[str, Any], interruption: Interruption, observers: Sequence[Observer]
+) -> None:
     for observer in observers:
-        observer.started({**run.identity, "steps": trainer.training.steps})
+        observer.started(facts)
     done = trainer.batches.first
     try:
         done = trainer.run(interruption)

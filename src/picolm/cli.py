@@ -73,6 +73,9 @@ def train(
     data: Sources = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; must be free.")] = None,
     runs_dir: RunsDir = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the run would take; the data are prepared for that.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model: prepare the text, train, validate, sample, save, report.
@@ -83,8 +86,13 @@ def train(
         picolm train tiny --data corpus.jsonl.gz data.sequence_length=256 training.steps=500
 
         picolm train my.yaml optimizer.learning_rate=3e-4 --name hotter
+
+        picolm train small --dry-run
     """
     config = _load(target, overrides, data)
+    if dry_run:
+        _print_forecast(config, as_json)
+        return
     from picolm.assembly import train as train_run
     from picolm.terminal.display import display_for
     from picolm.terminal.progress import PreparationProgress, messages
@@ -304,6 +312,15 @@ def data_trace(
     found = traced.step(step) if step is not None else traced.document(document or "")
     show_trace = print_step_trace if step is not None else print_document_trace
     (print_json if as_json else show_trace)(found)
+
+
+def _print_forecast(config: Config, as_json: bool) -> None:
+    from picolm.assembly import forecast
+    from picolm.terminal.forecast import print_forecast
+    from picolm.terminal.progress import PreparationProgress, messages
+    from picolm.terminal.tables import print_json
+
+    (print_json if as_json else print_forecast)(forecast(config, PreparationProgress(messages())).plain())
 
 
 def _load(target: str, overrides: list[str] | None, sources: list[str] | None) -> Config:

@@ -247,7 +247,7 @@ class Observer:
     """Sees a run and changes nothing. Every method may be left out; all values are plain data."""
 
     def started(self, facts: Mapping[str, Any]) -> None:
-        """The run begins: its name, sizes and number of steps."""
+        """The run begins: its identity, its number of steps, and the forecast of what it takes."""
 
     def logged(self, record: Mapping[str, Any]) -> None:
         """A line was written to `log.jsonl`."""

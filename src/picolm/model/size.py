@@ -14,11 +14,18 @@ class ParameterCount:
     total: int
     embedding: int
     """Rows of the embedding and, where it is not tied, of the output matrix."""
+    norms: int
+    """Weights of the norms."""
 
     @property
     def not_embedding(self) -> int:
         """Parameters of the blocks and the last norm."""
         return self.total - self.embedding
+
+    @property
+    def hidden_matrices(self) -> int:
+        """Parameters of the matrices inside the blocks."""
+        return self.not_embedding - self.norms
 
 
 def count_parameters(model: Model, vocab_size: int) -> ParameterCount:
@@ -32,10 +39,10 @@ def count_parameters(model: Model, vocab_size: int) -> ParameterCount:
     """
     width, head_dim = model.d_model, model.head_dim
     attention = 2 * width * width + 2 * width * model.n_kv_heads * head_dim
-    norms = 2 * width + (2 * head_dim if model.qk_norm else 0)
-    blocks = model.n_layers * (attention + 3 * width * model.d_ffn + norms)
+    norms = model.n_layers * (2 * width + (2 * head_dim if model.qk_norm else 0)) + width
+    matrices = model.n_layers * (attention + 3 * width * model.d_ffn)
     embedding = vocab_size * width * (1 if model.tied else 2)
-    return ParameterCount(total=embedding + blocks + width, embedding=embedding)
+    return ParameterCount(total=embedding + matrices + norms, embedding=embedding, norms=norms)
 
 
 def flops_per_token(model: Model, vocab_size: int, length: int) -> int:
@@ -49,7 +56,48 @@ def flops_per_token(model: Model, vocab_size: int, length: int) -> int:
         vocab_size: rows of the output matrix.
         length: positions per sequence, T.
     """
-    norms = model.n_layers * 2 * (model.d_model + (model.head_dim if model.qk_norm else 0)) + model.d_model
-    products = count_parameters(model, vocab_size).not_embedding - norms + vocab_size * model.d_model
+    products = count_parameters(model, vocab_size).hidden_matrices + vocab_size * model.d_model
     attention = 12 * model.n_layers * length * model.d_model
     return 6 * products + (attention // 2 if model.attention == "causal" else attention)
+
+
+def activation_bytes(model: Model, n_tokens: int, *, bf16: bool) -> int:
+    """What the forward of the Transformer keeps for its backward, without the loss; eager, with fused attention.
+
+    Per token and layer, in numbers: 4 D in float32 (both residual sums, both normed sums) and, in the precision of the
+    products, 5 D + 2 K C + 4 F (inputs of the products, queries, keys, values, the attended, the sides of the gate) and
+    3 D more in bf16, which casts an input anew for each product; one float32 per head and norm. bf16 also keeps a copy
+    of the matrices. With qk-norm, 2 (D + K C) in float32; with dropout, masks of 2 D numbers.
+
+    Args:
+        model: its configuration.
+        n_tokens: positions of one micro-batch.
+        bf16: whether products run in bfloat16.
+    """
+    width, keys = model.d_model, model.n_kv_heads * model.head_dim
+    size = 2 if bf16 else 4
+    products = 5 * width + 2 * keys + 4 * model.d_ffn + (3 * width if bf16 else 0)
+    layer = 4 * (4 * width + model.n_heads + 2) + size * products
+    if model.qk_norm:
+        layer += 4 * (2 * (width + keys) + model.n_heads + model.n_kv_heads)
+    if model.dropout:
+        layer += size * 2 * width
+    ends = 4 * (2 * width + 1) + (4 * width if model.dropout else 0)
+    copies = 2 * count_parameters(model, vocab_size=0).hidden_matrices if bf16 else 0
+    return n_tokens * (model.n_layers * layer + ends) + copies
+
+
+def backward_bytes(model: Model, n_tokens: int, *, bf16: bool) -> int:
+    """Gradients that one block's backward holds at once: those of the gate's four sides and of two residual sums."""
+    return n_tokens * (4 * model.d_ffn * (2 if bf16 else 4) + 8 * model.d_model)
+
+
+def loss_bytes(n_targets: int, vocab_size: int, *, bf16: bool) -> int:
+    """What a loss over whole logits holds at once: log-probabilities and two gradients of their shape, in float32.
+
+    Args:
+        n_targets: scored positions of one micro-batch.
+        vocab_size: rows of the output matrix.
+        bf16: whether the logits, and so their gradient, exist in bfloat16 too.
+    """
+    return n_targets * vocab_size * (3 * 4 + (2 if bf16 else 0))

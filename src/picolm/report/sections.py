@@ -186,7 +186,7 @@ def environment(record: Record) -> Markup:
     """Where the last attempt ran."""
     if not record.attempts:
         return Markup()
-    hidden = ("time", "command", "from_checkpoint")
+    hidden = ("time", "command", "from_checkpoint", "forecast")
     pairs = [(_ATTEMPT_LABELS.get(key, key), value) for key, value in record.attempts[-1].items() if key not in hidden]
     return definitions((name, _flat(value)) for name, value in pairs if value not in (None, {}, []))
 

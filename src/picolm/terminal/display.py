@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from picolm.seams import Observer
+from picolm.terminal.forecast import forecast_line
 from picolm.terminal.progress import QUIET_SECONDS
 from picolm.terminal.tables import printable
 
@@ -121,7 +122,7 @@ def opening(facts: Mapping[str, Any]) -> str:
         text += (
             f"\nmodel.vocab_size leaves {unused:,} rows that no token uses; model.vocab_size=null follows the tokenizer"
         )
-    return text
+    return f"{text}\n{forecast_line(facts['forecast'])}"
 
 
 def speed(record: Mapping[str, Any]) -> str:

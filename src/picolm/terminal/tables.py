@@ -54,7 +54,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         f"vocabulary {data['tokenizer']['vocab_size']:,}",
         "steps": f"{summary['step']:,} of {summary['steps']:,}",
         "tokens seen": f"{summary['tokens']:,}",
-        "time": _duration(summary["seconds"]) + _at(summary["tokens_per_second"]),
+        "time": readable_duration(summary["seconds"]) + _at(summary["tokens_per_second"]),
         "train loss": "-" if summary["train_loss"] is None else f"{summary['train_loss']:.4f}",
         "skipped steps": str(summary["skipped"]),
         "config hash": summary["config_hash"][:12],
@@ -141,11 +141,14 @@ def _print_validation(validation: Mapping[str, Any]) -> None:
     print_table(columns, rows)
 
 
-def _duration(seconds: float | None) -> str:
+def readable_duration(seconds: float | None) -> str:
+    """Seconds, with minutes, hours and days where there are any."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24:,} days {hours % 24} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 

@@ -18,7 +18,7 @@ Scale = Literal["spectral", "rms_match"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-STACK_ELEMENTS = 2**22
+STACK_ELEMENTS = 2**20
 """Small matrices are taken together up to this size; more would only cost memory."""
 
 
