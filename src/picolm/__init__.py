@@ -16,7 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from picolm.assembly import export_model, generate, generate_texts, open_model, train
+    from picolm.assembly.models import export_model, generate, generate_texts, open_model
+    from picolm.assembly.training import train
     from picolm.config.loading import load_config
     from picolm.errors import PicoLMError
     from picolm.model.importing import import_model
@@ -40,13 +41,13 @@ __all__ = [
 _HOMES = {
     "PicoLMError": "picolm.errors",
     "RunDirectory": "picolm.runs.directory",
-    "export_model": "picolm.assembly",
-    "generate": "picolm.assembly",
-    "generate_texts": "picolm.assembly",
+    "export_model": "picolm.assembly.models",
+    "generate": "picolm.assembly.models",
+    "generate_texts": "picolm.assembly.models",
     "import_model": "picolm.model.importing",
     "load_config": "picolm.config.loading",
-    "open_model": "picolm.assembly",
-    "train": "picolm.assembly",
+    "open_model": "picolm.assembly.models",
+    "train": "picolm.assembly.training",
     "write_run_report": "picolm.report.page",
 }
 

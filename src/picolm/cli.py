@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from picolm.commands import model
-from picolm.commands.arguments import AsJson, complete_run
+from picolm.commands.arguments import AsJson, Overrides, complete_run
+from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
-data_app = typer.Typer(help="Prepare text for training, and look at it.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 
@@ -36,18 +36,8 @@ def _complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
-def _complete_key(incomplete: str) -> list[str]:
-    from picolm.config.loading import valid_keys
-
-    return [f"{key}=" for key in valid_keys() if key.startswith(incomplete)]
-
-
 ConfigTarget = Annotated[
     str, typer.Argument(help="A preset (see `picolm config list`) or a .yaml file.", autocompletion=_complete_preset)
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Changes: key.path=value, for example training.steps=500", autocompletion=_complete_key),
 ]
 RunPath = Annotated[Path, typer.Argument(help="A run, for example runs/demo.", autocompletion=complete_run)]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs stand.")]
@@ -93,7 +83,7 @@ def train(
     if dry_run:
         _print_forecast(config, as_json)
         return
-    from picolm.assembly import train as train_run
+    from picolm.assembly.training import train as train_run
     from picolm.terminal.display import display_for
     from picolm.terminal.progress import PreparationProgress, messages
     from picolm.training.interruption import Interruption
@@ -219,103 +209,8 @@ def config_show(target: ConfigTarget, overrides: Overrides = None, as_json: AsJs
         typer.echo(to_yaml(values), nl=False)
 
 
-@data_app.command("prepare")
-def data_prepare(
-    sources: Annotated[list[str], typer.Argument(help="Text or JSONL files, folders, globs, `embedded:english`.")],
-    out: Annotated[Path, typer.Option("--out", help="The directory to make.")],
-    tokenizer: Annotated[
-        str, typer.Option(help="bpe:SIZE to train, `characters`, or the path of a tokenizer.json.")
-    ] = "bpe:8192",
-    validation: Annotated[
-        list[str] | None, typer.Option("--validation", help="Held-out sources; default: a share of the documents.")
-    ] = None,
-    validation_fraction: Annotated[float, typer.Option(help="Share of each domain that is held out.")] = 0.05,
-    text_field: Annotated[str, typer.Option(help="JSONL field with the text.")] = "text",
-    domain_field: Annotated[str, typer.Option(help="JSONL field with the domain.")] = "domain",
-    txt_documents: Annotated[
-        str, typer.Option(help="Documents of a .txt: pieces, file, paragraphs, lines.")
-    ] = "pieces",
-    workers: Annotated[int, typer.Option(help="Processes; 0: one per core. Changes nothing but speed.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Tokenize text into a directory that training memory-maps.
-
-    Examples:
-        picolm data prepare corpus.jsonl.gz --out data/corpus --tokenizer bpe:8192
-
-        picolm data prepare books/ --out data/books --tokenizer characters --txt-documents file
-    """
-    from picolm.config.loading import build_config
-    from picolm.data.preparation import prepare
-    from picolm.terminal.progress import PreparationProgress, messages
-
-    config = build_config(
-        {
-            "data": {
-                "sources": sources,
-                "validation_sources": validation or [],
-                "validation_fraction": validation_fraction,
-                "text_field": text_field,
-                "domain_field": domain_field,
-                "txt_documents": txt_documents,
-                "preparation_workers": workers,
-            },
-            "tokenizer": _tokenizer_section(tokenizer),
-        }
-    )
-    prepare(config.data, config.tokenizer, out, progress=PreparationProgress(messages()))
-    data_show(out, samples=0, as_json=as_json)
-
-
-@data_app.command("show")
-def data_show(
-    directory: Annotated[Path, typer.Argument(help="A directory made by `picolm data prepare`.")],
-    samples: Annotated[int, typer.Option(min=0, help="Training documents to show the beginning of.")] = 2,
-    as_json: AsJson = False,
-) -> None:
-    """Print counts, domains and samples of prepared data.
-
-    Example:
-        picolm data show data/corpus --samples 3
-    """
-    from picolm.data.prepared import TokenData
-    from picolm.data.summary import summarise
-    from picolm.terminal.tables import print_data, print_json
-
-    (print_json if as_json else print_data)(summarise(TokenData.open(directory, verify="sizes"), samples=samples))
-
-
-@data_app.command("trace")
-def data_trace(
-    target: Annotated[str, typer.Argument(help="A run, a preset or a .yaml file.", autocompletion=complete_run)],
-    overrides: Overrides = None,
-    step: Annotated[int | None, typer.Option("--step", help="Show the documents of this step's batch.")] = None,
-    document: Annotated[
-        str | None, typer.Option("--document", help="Show when the document of this id is seen.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show which documents a step draws, or at which steps a document is drawn.
-
-    Examples:
-        picolm data trace runs/demo --step 100
-
-        picolm data trace demo training.steps=500 --document story-17
-    """
-    if (step is None) == (document is None):
-        raise PicoLMError("give either --step N or --document ID")
-    from picolm.assembly import trace
-    from picolm.terminal.progress import PreparationProgress, messages
-    from picolm.terminal.tables import print_document_trace, print_json, print_step_trace
-
-    traced = trace(target, overrides or [], PreparationProgress(messages()))
-    found = traced.step(step) if step is not None else traced.document(document or "")
-    show_trace = print_step_trace if step is not None else print_document_trace
-    (print_json if as_json else show_trace)(found)
-
-
 def _print_forecast(config: Config, as_json: bool) -> None:
-    from picolm.assembly import forecast
+    from picolm.assembly.training import forecast
     from picolm.terminal.forecast import print_forecast
     from picolm.terminal.progress import PreparationProgress, messages
     from picolm.terminal.tables import print_json
@@ -344,17 +239,6 @@ def _described(target: str) -> dict[str, Any]:
     identity = RunDirectory.open(Path(target)).identity
     config: dict[str, Any] = identity["config"]
     return {**config, "data fingerprint": identity["data"]["fingerprint"], "interventions": identity["interventions"]}
-
-
-def _tokenizer_section(choice: str) -> dict[str, Any]:
-    kind, _, size = choice.partition(":")
-    if kind == "bpe" and (size.isdigit() or not size):
-        return {"kind": "bpe", **({"vocab_size": int(size)} if size else {})}
-    if choice == "characters":
-        return {"kind": "characters"}
-    if choice.endswith(".json"):
-        return {"kind": "file", "path": choice}
-    raise PicoLMError(f"--tokenizer '{choice}' is none of bpe:SIZE, characters, or the path of a tokenizer.json")
 
 
 def main() -> NoReturn:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from picolm.assembly import open_model
+from picolm.assembly.models import open_model
 from picolm.config import schema
 from picolm.errors import PicoLMError
 from picolm.model.huggingface import SpecialTokens, load_model, save_model

@@ -224,7 +224,7 @@ def test_failures_to_open_and_to_close_are_told() -> None:
 
 def test_nothing_of_a_tracker_is_loaded_before_a_run_wants_it() -> None:
     code = (
-        "import sys, picolm.assembly; from picolm.tracking.tracker import trackers; "
+        "import sys, picolm.assembly.training; from picolm.tracking.tracker import trackers; "
         "print([n for n in ('tensorboard', 'torch.utils.tensorboard', 'trackio', 'wandb') if n in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,6 +13,8 @@ from picolm.model.initialization import build_model
 
 
 @pytest.mark.slow
+# Dynamo looks at tensors in ways that PyTorch warns about.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("changes", [{}, {"training.precision": "bf16"}, {"model.dropout": 0.1}])
 def test_compiled_runs_repeat_bit_for_bit_and_equal_eager_ones_up_to_rounding(
     small_run: dict[str, object], tmp_path: Path, changes: dict[str, object]

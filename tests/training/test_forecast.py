@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import picolm
-from picolm import assembly
+from picolm.assembly.ingredients import prepare
+from picolm.assembly.training import forecast as forecast_of
 from picolm.config import schema
 from picolm.model.initialization import build_model
 from picolm.model.size import activation_bytes, count_parameters
@@ -124,7 +125,7 @@ def test_a_dry_run_prints_the_forecast_and_leaves_no_run(
         printed = capsys.readouterr().out
         if extra:
             values = json.loads(printed)
-            config = assembly.prepare(picolm.load_config("demo", small_run)).config
+            config = prepare(picolm.load_config("demo", small_run)).config
             assert values["parameters"]["total"] == count_parameters(config.model, 300).total
             assert values["tokens"] == 12 * 8 * 32 and values["seconds"] > 0
         else:
@@ -199,6 +200,6 @@ def test_the_peak_of_memory_is_the_forecast_to_a_quarter(shape: str, corpus: Pat
         check=True,
     )
     measured = int(done.stdout.splitlines()[0])
-    memory = assembly.forecast(picolm.load_config(None, overrides)).memory
+    memory = forecast_of(picolm.load_config(None, overrides)).memory
     expected = memory.total - memory.weights - memory.average  # these two are there before the first step
     assert 0.8 * expected < measured < 1.25 * expected, f"{measured / expected:.2f} of the forecast"

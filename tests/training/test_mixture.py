@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import picolm
-from picolm.assembly import order, prepare
+from picolm.assembly.ingredients import order, prepare
 from picolm.config.loading import build_config
 from picolm.errors import PicoLMError
 from picolm.seams import Plan

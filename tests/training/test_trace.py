@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 import picolm
-from picolm import assembly
-from picolm.assembly import order, prepare, trace
+from picolm.assembly.ingredients import order, prepare, reopen, trace
 from picolm.errors import PicoLMError
 
 
@@ -73,7 +72,7 @@ def test_a_run_is_traced_on_the_data_that_it_was_trained_on(
     with pytest.raises(PicoLMError, match="is a run, whose configuration is fixed"):
         trace(run.path, ["training.steps=5"])
     identity = json.loads((run.path / "run.json").read_text())
-    assert identity["data"]["fingerprint"] == assembly.reopen(run).data.fingerprint
+    assert identity["data"]["fingerprint"] == reopen(run).data.fingerprint
     identity["data"]["directory"] = str(tmp_path / "gone")
     (run.path / "run.json").write_text(json.dumps(identity))
     assert trace(run.path).step(3) == fresh.step(3)

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import picolm
-from picolm import assembly
+from picolm.assembly.ingredients import prepare
 from picolm.errors import PicoLMError
 from picolm.runs.directory import RunDirectory
 from picolm.seams import Observer
@@ -115,7 +115,7 @@ def test_validation_is_token_weighted_and_its_bits_are_per_byte_of_text(small_ru
     overrides = {**small_run, "training.steps": 2, "schedule.warmup_steps": 1, "validation.batch_size": 3}
     result = run(overrides, tmp_path, "run")
     model, _ = picolm.open_model(result.path)
-    data = assembly.prepare(picolm.load_config(None, overrides)).data
+    data = prepare(picolm.load_config(None, overrides)).data
     split = data.split("validation")
     table = split.documents().to_pylist()
     record = [line for line in result.log if line["event"] == "validation"][-1]

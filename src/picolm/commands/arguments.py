@@ -13,7 +13,18 @@ def complete_run(incomplete: str) -> list[str]:
     return [str(f.parent) for f in Path("runs").glob("*/run.json") if str(f.parent).startswith(incomplete)]
 
 
+def complete_key(incomplete: str) -> list[str]:
+    """Keys of the schema that begin so."""
+    from picolm.config.loading import valid_keys
+
+    return [f"{key}=" for key in valid_keys() if key.startswith(incomplete)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 ModelPath = Annotated[
     Path, typer.Argument(help="A run, a checkpoint or a model directory.", autocompletion=complete_run)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes: key.path=value, for example training.steps=500", autocompletion=complete_key),
 ]

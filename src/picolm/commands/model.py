@@ -41,8 +41,8 @@ def generate(
 
         picolm generate runs/demo/checkpoints/step-00000300 --file prompts.txt --temperature 0 --max-tokens 40
     """
-    from picolm.assembly import generate as generate_text
-    from picolm.assembly import generate_texts
+    from picolm.assembly.models import generate as generate_text
+    from picolm.assembly.models import generate_texts
     from picolm.model.generation import Sampling
     from picolm.terminal.progress import Typewriter
     from picolm.terminal.tables import print_json
@@ -120,7 +120,7 @@ def export(
 
         picolm export runs/demo/checkpoints/step-00000300 --out demo-model --dtype bf16
     """
-    from picolm.assembly import export_model
+    from picolm.assembly.models import export_model
     from picolm.terminal.tables import print_json
 
     path = export_model(target, out, dtype=dtype)

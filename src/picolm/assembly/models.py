@@ -1,0 +1,147 @@
+"""From a run or a directory to its model: opening, generating, exporting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from picolm.config import schema
+from picolm.errors import PicoLMError
+from picolm.model.continuation import Continuation, continue_texts
+from picolm.model.exporting import PRECISIONS, export_directory
+from picolm.model.generation import Sampling
+from picolm.model.huggingface import load_model
+from picolm.model.transformer import Transformer
+from picolm.report.card import model_card
+from picolm.runs.directory import RUN_FILE, RunDirectory
+from picolm.text.tokenizer import Tokenizer
+
+
+def model_directory(target: Path) -> Path:
+    """The directory of a model: a run's newest whole checkpoint, a checkpoint, or any directory with a `config.json`.
+
+    Raises:
+        PicoLMError: there is nothing of the kind, or a checkpoint is damaged.
+    """
+    if (target / "config.json").is_file():
+        return target
+    if target.is_dir() and not (target / "run.json").exists():
+        raise PicoLMError(f"{target} is neither a run (it has no run.json) nor a model (it has no config.json)")
+    run = RunDirectory.open(target)
+    checkpoint, damage = run.latest_checkpoint()
+    if checkpoint is None:
+        raise PicoLMError(damage[0] if damage else f"run {target} has no checkpoint yet")
+    return checkpoint.path
+
+
+def open_model(target: Path | str) -> tuple[Transformer, Tokenizer]:
+    """Open a run's newest model, or a directory with `config.json`, `model.safetensors` and `tokenizer.json`."""
+    directory = model_directory(Path(target))
+    return load_model(directory), Tokenizer.load(directory / "tokenizer.json")
+
+
+def generate(
+    target: Path | str,
+    prompt: str = "",
+    *,
+    max_tokens: int = 100,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    on_text: Callable[[str], None] | None = None,
+) -> str:
+    """Continue a prompt with a trained model.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        prompt: the beginning; empty: a new document.
+        max_tokens: tokens to add at most.
+        sampling: how each is drawn; None: as the samples of a run by default.
+        seed: the same seed gives the same text.
+        stop: texts that end the text where they first appear.
+        on_text: told after each token what has been added so far and will stay.
+
+    Returns:
+        What was added, without the prompt.
+    """
+    model, tokenizer = open_model(target)
+    (made,) = continue_texts(
+        model,
+        tokenizer,
+        [prompt],
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling.of(schema.Samples()),
+        seed=seed,
+        stop=stop,
+        on_text=None if on_text is None else lambda _, text: on_text(text),
+    )
+    return made.text
+
+
+def generate_texts(
+    target: Path | str,
+    prompts: Sequence[str],
+    *,
+    count: int = 1,
+    max_tokens: int = 100,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    batch_size: int = 16,
+) -> list[Continuation]:
+    """Continue several prompts, each as often as wanted, in batches.
+
+    A text depends on its prompt, the seed and its number among the texts of that prompt (`Continuation.key`) alone:
+    more prompts, or batches of another size, change none of the others. Number 0 is what `generate` gives.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        prompts: the beginnings; an empty one begins a new document.
+        count: texts for each prompt.
+        max_tokens: tokens to add to each at most.
+        sampling: how each is drawn; None: as the samples of a run by default.
+        seed: the same seed gives the same texts.
+        stop: texts that end a text where they first appear.
+        batch_size: texts that are made at once.
+
+    Returns:
+        The continuations, prompt by prompt.
+    """
+    model, tokenizer = open_model(target)
+    return continue_texts(
+        model,
+        tokenizer,
+        [prompt for prompt in prompts for _ in range(count)],
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling.of(schema.Samples()),
+        seed=seed,
+        keys=[number for _ in prompts for number in range(count)],
+        stop=stop,
+        batch_size=batch_size,
+    )
+
+
+def export_model(target: Path | str, out: Path | str, *, dtype: str = "fp32") -> Path:
+    """Copy a model out of its run: a Hugging Face directory with a card and a manifest, read back before it appears.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        out: the directory to make.
+        dtype: precision of the weights, `fp32` or `bf16`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        PicoLMError: there is no such model, `out` is taken, or `dtype` is another one.
+    """
+    if dtype not in PRECISIONS:
+        raise PicoLMError(f"a model is exported as {' or '.join(PRECISIONS)}, not as '{dtype}'")
+    directory, out = model_directory(Path(target)), Path(out)
+    home = directory.resolve().parent.parent
+    run = RunDirectory.open(home) if (home / RUN_FILE).is_file() else None
+    step = next((c.step for c in run.checkpoints if c.path.name == directory.resolve().name), None) if run else None
+    card = partial(model_card, name=out.name, dtype=dtype, run=run, step=step)
+    export_directory(directory, out, dtype=PRECISIONS[dtype], card=card)
+    return out

@@ -1,0 +1,198 @@
+"""From a configuration to a trained, validated, sampled and reported run; or to a forecast of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from picolm.assembly.ingredients import Ingredients, identity, order, prepare
+from picolm.config import schema
+from picolm.data.preparation import Progress
+from picolm.data.prepared import TokenData
+from picolm.data.split import Split
+from picolm.errors import PicoLMError
+from picolm.model.compilation import compile_blocks
+from picolm.model.continuation import continue_texts
+from picolm.model.generation import Sampling
+from picolm.model.initialization import build_model
+from picolm.model.size import flops_per_token
+from picolm.model.transformer import Transformer
+from picolm.report.page import write_run_report
+from picolm.runs.attempt import append_attempt, describe_attempt
+from picolm.runs.directory import RunDirectory, free_name
+from picolm.runs.lock import RunLock
+from picolm.seams import Objective, Observer
+from picolm.text.tokenizer import Tokenizer
+from picolm.tracking.tracker import require, trackers
+from picolm.training.averaging import WeightAverage
+from picolm.training.batches import Batches
+from picolm.training.forecast import Forecast, measured_rates
+from picolm.training.forecast import forecast as forecast_run
+from picolm.training.interruption import Interruption
+from picolm.training.numerics import choose_device, numerics
+from picolm.training.recorder import Recorder
+from picolm.training.saving import save_checkpoint
+from picolm.training.trainer import Trainer
+from picolm.training.validation import Validation
+
+
+def train(
+    config: schema.Config,
+    *,
+    name: str | None = None,
+    stem: str = "run",
+    runs_dir: Path | str = "runs",
+    observers: Sequence[Observer] = (),
+    progress: Progress | None = None,
+    interruption: Interruption | None = None,
+) -> RunDirectory:
+    """Train one model, from text to a saved, sampled and reported run.
+
+    Args:
+        config: the whole run.
+        name: the run's name, which must be free; None: `stem`, or `stem-2`, ... where that is taken.
+        stem: the beginning of the default name.
+        runs_dir: where runs stand.
+        observers: who is told of the record while it is made.
+        progress: who is told while the data are prepared.
+        interruption: holds back Ctrl-C and SIGTERM while the model trains; tells afterwards whether one came.
+
+    Returns:
+        The run. It holds `log.jsonl`, a checkpoint of the last step, samples and `report.html`.
+
+    Raises:
+        PicoLMError: something in the configuration, the data or on the disk is wrong; or the loss was not finite too
+            often.
+    """
+    device = choose_device(config.training.device)
+    require(config.tracking)
+    if name is not None and (not name or "/" in name or name in (".", "..")):
+        raise PicoLMError(f"'{name}' cannot name a run: give a plain name without '/'")
+    path = Path(runs_dir) / (name or free_name(Path(runs_dir), stem))
+    if name is not None and path.exists():
+        raise PicoLMError(f"run {path} exists; choose another --name")
+    ingredients = prepare(config, progress)
+    run = RunDirectory.create(path, identity(ingredients, path.name))
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(run.path))
+        stack.enter_context(numerics(config.training))
+        interruption = stack.enter_context(interruption or Interruption())
+        expected = _forecast(ingredients, device).plain()
+        append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1, "forecast": expected})
+        watching = [*observers, *trackers(config.tracking, run.path)]
+        try:
+            _train(run, ingredients, device, watching, interruption, expected)
+        finally:
+            # Also when the run was stopped: then the page is wanted most.
+            write_run_report(run)
+    return run
+
+
+def forecast(config: schema.Config, progress: Progress | None = None) -> Forecast:
+    """Say what a run would take; the data are prepared or opened for it, nothing else is written.
+
+    Raises:
+        PicoLMError: as `train`, as far as it shows before the first step.
+    """
+    device = choose_device(config.training.device)
+    require(config.tracking)
+    ingredients = prepare(config, progress)
+    with numerics(config.training):
+        return _forecast(ingredients, device)
+
+
+def _forecast(ingredients: Ingredients, device: torch.device) -> Forecast:
+    config = ingredients.config
+    return forecast_run(
+        config,
+        train_tokens=ingredients.data.split("train").n_tokens,
+        rates=measured_rates(config, device),
+    )
+
+
+def _train(
+    run: RunDirectory,
+    ingredients: Ingredients,
+    device: torch.device,
+    observers: Sequence[Observer],
+    interruption: Interruption,
+    expected: dict[str, Any],
+) -> None:
+    config = ingredients.config
+    model = build_model(config.model, config.seeds.init)
+    if config.training.compile:
+        compile_blocks(model.layers)
+    objective = Objective(model, ingredients.formulation.terms()).to(device)
+    plan = order(ingredients)
+    batches = Batches(
+        plan,
+        ingredients.rows,
+        ingredients.formulation,
+        first=0,
+        last=config.training.steps,
+        prefetch=config.data.prefetch_steps,
+        workers=config.data.loader_workers,
+        pin=device.type == "cuda",
+    )
+    recorder = Recorder(
+        run,
+        observers,
+        nonfinite_limit=config.training.nonfinite_limit,
+        flops_per_token=flops_per_token(config.model, ingredients.vocab_size, config.data.sequence_length),
+        device=device,
+    )
+    held_out = _held_out(ingredients.data)
+    average = WeightAverage(objective, config.training.ema) if config.training.ema else None
+    with batches, recorder:
+        trainer = Trainer(
+            config,
+            objective=objective,
+            plan=plan,
+            batches=batches,
+            validation=Validation(held_out, ingredients.formulation, config) if held_out else None,
+            recorder=recorder,
+            device=device,
+            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
+            average=average,
+        )
+        facts = {**run.identity, "steps": config.training.steps, "forecast": expected}
+        _observed(trainer, facts, interruption, observers)
+        if interruption.signal is None and config.objective.kind == "causal":
+            _sample(recorder, model, ingredients.tokenizer, config)
+
+
+def _held_out(data: TokenData) -> Split | None:
+    split = data.split("validation")
+    return split if split.n_documents else None
+
+
+def _observed(
+    trainer: Trainer, facts: Mapping[str, Any], interruption: Interruption, observers: Sequence[Observer]
+) -> None:
+    for observer in observers:
+        observer.started(facts)
+    done = trainer.batches.first
+    try:
+        done = trainer.run(interruption)
+    finally:
+        for observer in observers:
+            observer.ended(done)
+
+
+def _sample(recorder: Recorder, model: Transformer, tokenizer: Tokenizer, config: schema.Config) -> None:
+    continuations = continue_texts(
+        model,
+        tokenizer,
+        config.samples.prompts,
+        max_tokens=config.samples.max_tokens,
+        sampling=Sampling.of(config.samples),
+        seed=config.seeds.sampling,
+        keys=range(len(config.samples.prompts)),
+    )
+    for made in continuations:
+        recorder.write({"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text})
