@@ -8,6 +8,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["COLUMNS"] = "120"
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no reason for a test to fail.
+settings.register_profile("picolm", deadline=None)
+settings.load_profile("picolm")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
