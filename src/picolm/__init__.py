@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from picolm.assembly import generate, open_model, train
+    from picolm.assembly import forecast, generate, open_model, train
     from picolm.config.loading import load_config
     from picolm.errors import PicoLMError
     from picolm.report.page import write_run_report
@@ -26,6 +26,7 @@ __all__ = [
     "PicoLMError",
     "RunDirectory",
     "__version__",
+    "forecast",
     "generate",
     "load_config",
     "open_model",
@@ -36,6 +37,7 @@ __all__ = [
 _HOMES = {
     "PicoLMError": "picolm.errors",
     "RunDirectory": "picolm.runs.directory",
+    "forecast": "picolm.assembly",
     "generate": "picolm.assembly",
     "load_config": "picolm.config.loading",
     "open_model": "picolm.assembly",
