@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from picolm.assembly.models import export_model, generate, generate_texts, open_model
-    from picolm.assembly.training import train
+    from picolm.assembly.training import forecast, train
     from picolm.config.loading import load_config
     from picolm.errors import PicoLMError
     from picolm.model.importing import import_model
@@ -29,6 +29,7 @@ __all__ = [
     "RunDirectory",
     "__version__",
     "export_model",
+    "forecast",
     "generate",
     "generate_texts",
     "import_model",
@@ -42,6 +43,7 @@ _HOMES = {
     "PicoLMError": "picolm.errors",
     "RunDirectory": "picolm.runs.directory",
     "export_model": "picolm.assembly.models",
+    "forecast": "picolm.assembly.training",
     "generate": "picolm.assembly.models",
     "generate_texts": "picolm.assembly.models",
     "import_model": "picolm.model.importing",

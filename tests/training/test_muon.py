@@ -85,7 +85,7 @@ def test_the_update_is_the_published_formula(scale: Any, nesterov: bool) -> None
 
 @pytest.mark.parametrize(("scale", "theirs"), [("spectral", "original"), ("rms_match", "match_rms_adamw")])
 def test_the_update_is_that_of_pytorch(scale: Any, theirs: str) -> None:
-    # theirs computes in bfloat16: one rounding there is 2^-8
+    # both compute in bfloat16, where one rounding is 2^-8, and sum in another order
     for shape in ((16, 48), (48, 16), (16, 16)):
         ours_w, theirs_w = (torch.nn.Parameter(random(shape, 5, torch.float32)) for _ in range(2))
         group = {"params": [ours_w], "lr": 0.02, "weight_decay": 0.1, "muon": True}

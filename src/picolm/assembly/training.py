@@ -194,5 +194,8 @@ def _sample(recorder: Recorder, model: Transformer, tokenizer: Tokenizer, config
         seed=config.seeds.sampling,
         keys=range(len(config.samples.prompts)),
     )
-    for made in continuations:
-        recorder.write({"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text})
+    # On the eager twin: every length of a text would be compiled anew.
+    with torch.compiler.set_stance("force_eager"):
+        for made in continuations:
+            line = {"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text}
+            recorder.write(line)
