@@ -56,7 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs stand.")]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--data", help="A text or JSONL file, a folder, a glob; may be repeated. Short for data.sources."),
+    typer.Option("--data", help="A file, a folder, a glob, hf:NAME; may be repeated. Short for data.sources."),
 ]
 
 
@@ -248,7 +248,9 @@ def config_show(target: ConfigTarget, overrides: Overrides = None, as_json: AsJs
 
 @data_app.command("prepare")
 def data_prepare(
-    sources: Annotated[list[str], typer.Argument(help="Text or JSONL files, folders, globs, `embedded:english`.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, hf:NAME[:CONFIG][@SPLIT], embedded:english.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The directory to make.")],
     tokenizer: Annotated[
         str, typer.Option(help="bpe:SIZE to train, `characters`, or the path of a tokenizer.json.")
@@ -257,8 +259,8 @@ def data_prepare(
         list[str] | None, typer.Option("--validation", help="Held-out sources; default: a share of the documents.")
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of each domain that is held out.")] = 0.05,
-    text_field: Annotated[str, typer.Option(help="JSONL field with the text.")] = "text",
-    domain_field: Annotated[str, typer.Option(help="JSONL field with the domain.")] = "domain",
+    text_field: Annotated[str, typer.Option(help="Field or column with the text.")] = "text",
+    domain_field: Annotated[str, typer.Option(help="Field or column with the domain.")] = "domain",
     txt_documents: Annotated[
         str, typer.Option(help="Documents of a .txt: pieces, file, paragraphs, lines.")
     ] = "pieces",
