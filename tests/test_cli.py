@@ -40,7 +40,7 @@ def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
     assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"
     for command in ("train", "generate", "import", "export", "show", "diff", "report"):
         assert "Example" in picolm_cli(command, "--help"), command
-    for command in ("config show", "data prepare", "data show"):
+    for command in ("config show", "data prepare", "data show", "data trace"):
         assert "Example" in picolm_cli(*command.split(), "--help"), command
 
 
@@ -219,3 +219,28 @@ def test_an_unknown_attribute_of_the_package_is_named() -> None:
 def test_every_public_name_is_there() -> None:
     for name in picolm.__all__:
         assert getattr(picolm, name) is not None
+
+
+def test_trace_of_a_step_and_of_a_document(picolm_cli: Any, small_run: dict[str, object]) -> None:
+    overrides = as_overrides(small_run)
+    found = json.loads(picolm_cli("data", "trace", "demo", *overrides, "--step", "3", "--json"))
+    assert [sequence["place"] for sequence in found["sequences"]] == list(range(8))
+    first = found["sequences"][0]["documents"][0]
+    assert first["id"] in picolm_cli("data", "trace", "demo", *overrides, "--step", "3")
+    seen = json.loads(picolm_cli("data", "trace", "demo", *overrides, "--document", first["id"], "--json"))
+    assert [3, 0] in [[draw["step"], draw["place"]] for draw in seen["documents"][0]["draws"]]
+    draws = len(seen["documents"][0]["draws"])
+    assert f"drawn {draws} times in 12 steps" in picolm_cli(
+        "data", "trace", "demo", *overrides, "--document", first["id"]
+    )
+
+
+@pytest.mark.parametrize("choice", [[], ["--step", "1", "--document", "x"]])
+def test_trace_wants_a_step_or_a_document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: Any, choice: list[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["picolm", "data", "trace", "demo", *choice])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert "give either --step N or --document ID" in capsys.readouterr().err

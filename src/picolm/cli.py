@@ -43,7 +43,7 @@ RunPath = Annotated[Path, typer.Argument(help="A run, for example runs/demo.", a
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs stand.")]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--data", help="A text or JSONL file, a folder, a glob; may be repeated. Short for data.sources."),
+    typer.Option("--data", help="A file, a folder, a glob, hf:NAME; may be repeated. Short for data.sources."),
 ]
 
 

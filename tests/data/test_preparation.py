@@ -10,16 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 from tokenizers import models
 
 from picolm.config import schema
-from picolm.data import encoding, preparation
+from picolm.data import encoding, preparation, selection
 from picolm.data.preparation import cached, prepare
 from picolm.data.prepared import TokenData
 from picolm.errors import PicoLMError
 from picolm.text import grammar
+from picolm.text.tagging import UPOS
 
 Prepare = Callable[..., TokenData]
 
@@ -345,3 +348,42 @@ def test_real_text(shared_data: Path, tmp_path: Path) -> None:
     assert train.n_tokens + held_out.n_tokens == characters + train.n_documents + held_out.n_documents + 2
     texts, whole = texts_of(data, "train"), shakespeare.read_text()
     assert all(texts[index] in whole for index in train.domain_documents("input").tolist())
+
+
+def test_a_dataset_is_streamed_once_and_known_by_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine" / "train.jsonl", [f"text {n}" for n in range(30)])
+    data = schema.Data(sources=(f"hf:{tmp_path}/mine",), cache=str(tmp_path / "cache"))
+    calls: list[str] = []
+    whole = selection.read_documents
+
+    def counted(source: Any, config: schema.Data) -> Any:
+        calls.append(source.name)
+        return whole(source, config)
+
+    monkeypatch.setattr(selection, "read_documents", counted)
+    one = cached(data, BPE)
+    assert sorted(texts_of(one, "train") + texts_of(one, "validation")) == sorted(f"text {n}" for n in range(30))
+    assert cached(data, BPE).directory == one.directory
+    assert calls == ["hf:mine@train"]
+    (read,) = one.manifest.sources_read
+    assert (read.name, read.documents) == ("hf:mine@train", 30)
+    write(tmp_path / "mine" / "train.jsonl", [f"text {n}" for n in range(29)] + ["other"])
+    two = cached(data, BPE)
+    assert two.directory != one.directory
+    assert two.manifest.sources_read[0].sha256 != read.sha256
+
+
+def test_all_formats_stand_in_one_list(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("first")
+    write(tmp_path / "b.jsonl", ["second"])
+    pq.write_table(pa.table({"text": ["third"], "domain": ["tables"]}), tmp_path / "c.parquet")
+    row = "\t_\tNOUN" + "\t_" * 6 + "\n\n"
+    (tmp_path / "d.conllu").write_text("1\tfourth" + row)
+    data = prepare(schema.Data(sources=(str(tmp_path),), validation_fraction=0.0), CHARACTERS, tmp_path / "out")
+    assert texts_of(data, "train") == ["first", "second", "third", "fourth"]
+    assert sorted(data.split("train").domains) == ["a", "b", "d", "tables"]
+    assert [source.documents for source in data.manifest.sources_read] == [1, 1, 1, 1]
+    split = data.split("train")
+    assert set(split.tags(*split.document_span(3)).tolist()) == {0, UPOS.index("NOUN") + 1}

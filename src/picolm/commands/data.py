@@ -15,7 +15,9 @@ data_app = typer.Typer(help="Prepare text for training, and look at it.", no_arg
 
 @data_app.command("prepare")
 def data_prepare(
-    sources: Annotated[list[str], typer.Argument(help="Text or JSONL files, folders, globs, `embedded:english`.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, hf:NAME[:CONFIG][@SPLIT], embedded:english.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The directory to make.")],
     tokenizer: Annotated[
         str, typer.Option(help="bpe:SIZE to train, `characters`, or the path of a tokenizer.json.")
@@ -24,8 +26,8 @@ def data_prepare(
         list[str] | None, typer.Option("--validation", help="Held-out sources; default: a share of the documents.")
     ] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share of each domain that is held out.")] = 0.05,
-    text_field: Annotated[str, typer.Option(help="JSONL field with the text.")] = "text",
-    domain_field: Annotated[str, typer.Option(help="JSONL field with the domain.")] = "domain",
+    text_field: Annotated[str, typer.Option(help="Field or column with the text.")] = "text",
+    domain_field: Annotated[str, typer.Option(help="Field or column with the domain.")] = "domain",
     txt_documents: Annotated[
         str, typer.Option(help="Documents of a .txt: pieces, file, paragraphs, lines.")
     ] = "pieces",

@@ -112,12 +112,13 @@ def print_step_trace(found: Mapping[str, Any]) -> None:
 def print_document_trace(found: Mapping[str, Any]) -> None:
     """Print when documents are seen as `training.trace.Trace.document` describes it."""
     for document in found["documents"]:
-        title = (
-            f"{found['id']} ({document['domain']}, {document['source']}): {document['tokens']} tokens in "
-            f"{len(document['rows'])} rows, drawn {len(document['draws'])} times in {found['steps']} steps"
+        drawn = f"{len(document['rows'])} rows, drawn {len(document['draws'])} times in {found['steps']} steps"
+        facts = f"{document['domain']}, {document['source']}: {document['tokens']} tokens in {drawn}"
+        Console().print(f"[bold]{escape(found['id'])}[/bold] {escape(facts)}", highlight=False, soft_wrap=True)
+        print_table(
+            ["step", "place", "row"],
+            [[str(draw["step"]), str(draw["place"]), str(draw["row"])] for draw in document["draws"]],
         )
-        rows = [[str(draw["step"]), str(draw["place"]), str(draw["row"])] for draw in document["draws"]]
-        print_table(["step", "place", "row"], rows, title=title)
 
 
 def _print_validation(validation: Mapping[str, Any]) -> None:
