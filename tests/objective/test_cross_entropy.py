@@ -17,7 +17,7 @@ from picolm.seams import IGNORE
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven rows a chunk, so that few rows are several chunks and the last one is short."""
-    monkeypatch.setattr(cross_entropy, "_rows_per_chunk", lambda *_: 7)
+    monkeypatch.setattr(cross_entropy, "loss_rows", lambda *_: 7)
 
 
 def inputs(n: int, d: int, v: int, *, ignored: float = 0.3, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:

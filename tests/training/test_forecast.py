@@ -19,7 +19,7 @@ from picolm.training.forecast import Rates, forecast
 from picolm.training.optimizer import apply_update, build_optimizer
 
 Overrides = dict[str, Any]
-RATES = Rates(flops_per_second=1e9, bytes_per_second=1e9)
+RATES = Rates("cpu", flops_per_second=1e9, bytes_per_second=1e9)
 SHAPE: Overrides = {"d_model": 48, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_ffn": 80, "max_length": 64}
 
 

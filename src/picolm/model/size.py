@@ -92,12 +92,40 @@ def backward_bytes(model: Model, n_tokens: int, *, bf16: bool) -> int:
     return n_tokens * (4 * model.d_ffn * (2 if bf16 else 4) + 8 * model.d_model)
 
 
-def loss_bytes(n_targets: int, vocab_size: int, *, bf16: bool) -> int:
-    """What a loss over whole logits holds at once: log-probabilities and two gradients of their shape, in float32.
+# A chunk of logits should stay near the cache of a CPU, and keep a GPU busy. Measured in benchmarks/loss.py.
+_CHUNK_BYTES = {"cpu": 2**24}
+_CHUNK_BYTES_ELSEWHERE = 2**28
+_LEAST_ROWS = 128
+
+
+def loss_rows(vocab_size: int, width: int, device: str) -> int:
+    """How many rows of logits the linear cross-entropy computes at once.
+
+    Every chunk adds V x D numbers to the output matrix's gradient: with fewer rows than D that would outweigh the
+    logits.
+
+    Args:
+        vocab_size: rows of the output matrix, V.
+        width: of the residual stream, D.
+        device: `cpu`, or where else the model lives.
+    """
+    return max(_CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE) // (4 * vocab_size), width, _LEAST_ROWS)
+
+
+def loss_bytes(n_targets: int, vocab_size: int, width: int, *, bf16: bool, device: str) -> int:
+    """What the linear cross-entropy holds at once, beside the gradients that stay.
+
+    Whole logits where there is but one chunk: log-probabilities and two gradients of their shape, in float32. Else
+    three arrays of a chunk's shape, and two of each gradient's (the sum, and what it is scaled to).
 
     Args:
         n_targets: scored positions of one micro-batch.
         vocab_size: rows of the output matrix.
+        width: of the residual stream.
         bf16: whether the logits, and so their gradient, exist in bfloat16 too.
+        device: where the model lives.
     """
-    return n_targets * vocab_size * (3 * 4 + (2 if bf16 else 0))
+    rows = loss_rows(vocab_size, width, device)
+    if n_targets <= rows:
+        return n_targets * vocab_size * (3 * 4 + (2 if bf16 else 0))
+    return 12 * rows * vocab_size + 8 * (vocab_size + n_targets) * width

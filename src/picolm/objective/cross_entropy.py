@@ -10,15 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from picolm.model.size import loss_rows
 from picolm.seams import IGNORE
 
 plain_losses: ContextVar[bool] = ContextVar("plain_losses", default=False)
 """Whether `linear_cross_entropy` takes its plain form everywhere (see `objective.twin`)."""
-
-# A chunk of logits should stay near the cache of a CPU, and keep a GPU busy. Measured in benchmarks/loss.py.
-_CHUNK_BYTES = {"cpu": 2**24}
-_CHUNK_BYTES_ELSEWHERE = 2**28
-_LEAST_ROWS = 128
 
 
 def linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: Tensor) -> Tensor:
@@ -34,7 +30,8 @@ def linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: Tensor)
         output_matrix: W [V, D].
         targets: token ids [...], or `IGNORE`.
     """
-    rows = _rows_per_chunk(hidden.device.type, *output_matrix.shape)
+    vocab_size, width = output_matrix.shape
+    rows = loss_rows(vocab_size, width, hidden.device.type)
     if plain_losses.get() or targets.numel() <= rows:
         return plain_linear_cross_entropy(hidden, output_matrix, targets)
     loss: Tensor = _Chunked.apply(hidden.flatten(0, -2), output_matrix, targets.flatten(), rows)  # type: ignore[no-untyped-call]
@@ -46,11 +43,6 @@ def plain_linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: T
     logits = F.linear(hidden, output_matrix).flatten(0, -2)
     precise = logits.float() if logits.dtype.itemsize < 4 else logits
     return F.cross_entropy(precise, targets.flatten(), ignore_index=IGNORE, reduction="sum")
-
-
-def _rows_per_chunk(device: str, vocab_size: int, width: int) -> int:
-    # Every chunk adds V x D numbers to the matrix's gradient: with fewer rows than D that would outweigh the logits.
-    return max(_CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE) // (4 * vocab_size), width, _LEAST_ROWS)
 
 
 class _Chunked(torch.autograd.Function):

@@ -88,6 +88,8 @@ class Forecast:
 class Rates:
     """What a device reaches."""
 
+    device: str
+    """Its type: `cpu`, `cuda` or `mps`."""
     flops_per_second: float
     """On matrix products [T, D] x [D, F] of the model's own width, in the run's precision."""
     bytes_per_second: float
@@ -113,7 +115,7 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
     flops = tokens * flops_per_token(config.model, vocab_size, config.data.sequence_length)
     copies = 1 if config.training.ema is None else 2
     log_lines = config.training.steps // config.training.log_every
-    memory = _memory(config, count, vocab_size)
+    memory = _memory(config, count, vocab_size, rates.device)
     moved = (memory.activations + memory.loss) * (tokens / _micro_batch_tokens(config))
     return Forecast(
         parameters=count,
@@ -126,7 +128,7 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
     )
 
 
-def _memory(config: schema.Config, count: ParameterCount, vocab_size: int) -> Memory:
+def _memory(config: schema.Config, count: ParameterCount, vocab_size: int, device: str) -> Memory:
     training, bf16 = config.training, config.training.precision == "bf16"
     n_tokens = _micro_batch_tokens(config)
     objective = config.objective
@@ -134,7 +136,7 @@ def _memory(config: schema.Config, count: ParameterCount, vocab_size: int) -> Me
     gradients, optimizer = 4 * count.total, _optimizer_bytes(config, count)
     activations = activation_bytes(config.model, n_tokens, bf16=bf16)
     loss = max(
-        loss_bytes(n_targets, vocab_size, bf16=bf16),
+        loss_bytes(n_targets, vocab_size, config.model.d_model, bf16=bf16, device=device),
         backward_bytes(config.model, n_tokens, bf16=bf16),
     )
     return Memory(
@@ -172,7 +174,7 @@ def measured_rates(config: schema.Config, device: torch.device) -> Rates:
     moved = torch.empty_like(numbers)
     products = _per_second(lambda: left @ right, device)
     sums = _per_second(lambda: torch.add(numbers, 1.0, out=moved), device)
-    return Rates(products * 2 * left.numel() * config.model.d_ffn, sums * 8 * _MOVED_FLOATS)
+    return Rates(device.type, products * 2 * left.numel() * config.model.d_ffn, sums * 8 * _MOVED_FLOATS)
 
 
 def _per_second(work: Callable[[], object], device: torch.device) -> float:
