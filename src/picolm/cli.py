@@ -312,6 +312,30 @@ def data_show(
     (print_json if as_json else print_data)(summarise(TokenData.open(directory, verify="sizes"), samples=samples))
 
 
+@data_app.command("world")
+def data_world(
+    corpus: Annotated[str, typer.Argument(help="An embedded corpus, for example sov?seed=3.")] = "embedded:english",
+    phenomena: Annotated[bool, typer.Option("--phenomena", help="List what its minimal pairs test.")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="Documents to show with their parts of speech.")] = 0,
+    pairs: Annotated[int, typer.Option(min=0, help="Minimal pairs of each paradigm to write to --out; even.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The JSONL file of pairs, with BLiMP's keys.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the minimal pairs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Describe an embedded corpus, and write its minimal pairs.
+
+    Examples:
+        picolm data world --phenomena
+
+        picolm data world embedded:sov --samples 2
+
+        picolm data world --pairs 200 --out pairs.jsonl
+    """
+    from picolm.terminal.world import print_world
+
+    print_world(corpus, phenomena=phenomena, samples=samples, pairs=pairs, out=out, seed=seed, as_json=as_json)
+
+
 def _load(target: str, overrides: list[str] | None, sources: list[str] | None) -> Config:
     from picolm.config.loading import load_config
 

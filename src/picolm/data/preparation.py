@@ -172,9 +172,9 @@ def _tokenizer_settings(config: schema.Tokenizer) -> dict[str, JSON]:
 
 
 def _refuse_overlap(sources: Sequence[SourceFile], held_out: Sequence[SourceFile]) -> None:
-    training = {source.path.resolve() if source.path else None for source in sources}
+    training = {source.origin for source in sources}
     for source in held_out:
-        if (source.path.resolve() if source.path else None) in training:
+        if source.origin in training:
             raise PicoLMError(f"{source} is both in data.sources and in data.validation_sources: leave it in one")
 
 

@@ -56,10 +56,11 @@ class DocumentReader(Iterator[Document]):
             raise PicoLMError(f"cannot read {self.source}: {error.strerror or error}") from error
 
     def _read_embedded(self) -> Iterator[Document]:
-        from picolm.text import grammar
-
-        for document in grammar.documents():
-            self.bytes_read += len(document.text.encode())
+        assert self.source.corpus is not None
+        n_documents, size = self.source.corpus.n_documents, self.source.size
+        for number, document in enumerate(self.source.corpus.documents(), start=1):
+            # Counted in documents: the size of most corpora is an estimate.
+            self.bytes_read = size * number // n_documents
             yield document
 
     def _read_text(self, file: BinaryIO) -> Iterator[Document]:
