@@ -21,7 +21,7 @@ from picolm.data import encoding, preparation, selection
 from picolm.data.preparation import cached, prepare
 from picolm.data.prepared import TokenData
 from picolm.errors import PicoLMError
-from picolm.text import grammar
+from picolm.text import world
 from picolm.text.tagging import UPOS
 
 Prepare = Callable[..., TokenData]
@@ -46,8 +46,7 @@ def texts_of(data: TokenData, name: Any) -> list[str]:
 
 def embedded_source(path: Path, count: int) -> str:
     records = (
-        {"id": document.id, "text": document.text, "domain": document.domain}
-        for document in grammar.documents(1, count)
+        {"id": document.id, "text": document.text, "domain": document.domain} for document in world.documents(1, count)
     )
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return str(path)

@@ -10,10 +10,10 @@ from tokenizers import AddedToken, models
 
 from picolm.config import schema
 from picolm.errors import PicoLMError
-from picolm.text import grammar
+from picolm.text import world
 from picolm.text.tokenizer import Tokenizer
 
-TEXTS = [document.text for document in grammar.documents(count=200)]
+TEXTS = [document.text for document in world.documents(count=200)]
 BPE = Tokenizer.train_bpe(iter(TEXTS), 600)
 CHARACTERS = Tokenizer.characters(["abc\n\t é", "😀\r\u2028日"])
 

@@ -110,6 +110,30 @@ def data_trace(
     (print_json if as_json else show_trace)(found)
 
 
+@data_app.command("world")
+def data_world(
+    corpus: Annotated[str, typer.Argument(help="An embedded corpus, for example sov?seed=3.")] = "embedded:english",
+    phenomena: Annotated[bool, typer.Option("--phenomena", help="List what its minimal pairs test.")] = False,
+    samples: Annotated[int, typer.Option(min=0, help="Documents to show with their parts of speech.")] = 0,
+    pairs: Annotated[int, typer.Option(min=0, help="Minimal pairs of each paradigm to write to --out; even.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="The JSONL file of pairs, with BLiMP's keys.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the minimal pairs.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Describe an embedded corpus, and write its minimal pairs.
+
+    Examples:
+        picolm data world --phenomena
+
+        picolm data world embedded:sov --samples 2
+
+        picolm data world --pairs 200 --out pairs.jsonl
+    """
+    from picolm.terminal.world import print_world
+
+    print_world(corpus, phenomena=phenomena, samples=samples, pairs=pairs, out=out, seed=seed, as_json=as_json)
+
+
 def _tokenizer_section(choice: str) -> dict[str, Any]:
     kind, _, size = choice.partition(":")
     if kind == "bpe" and (size.isdigit() or not size):

@@ -46,7 +46,7 @@ class DocumentReader(Iterator[Document]):
         if isinstance(self.source, HubDataset):
             yield from read_dataset(self.source, self._data)
         elif self.source.path is None:
-            yield from self._read_embedded()
+            yield from self._read_embedded(self.source)
         else:
             try:
                 yield from self._read_file(self.source, self.source.path)
@@ -73,11 +73,12 @@ class DocumentReader(Iterator[Document]):
     def _progress(self, n_bytes: int) -> None:
         self.bytes_read = min(n_bytes, self.source.size)
 
-    def _read_embedded(self) -> Iterator[Document]:
-        from picolm.text import grammar
-
-        for document in grammar.documents():
-            self.bytes_read += len(document.text.encode())
+    def _read_embedded(self, source: SourceFile) -> Iterator[Document]:
+        assert source.corpus is not None
+        n_documents, size = source.corpus.n_documents, source.size
+        for number, document in enumerate(source.corpus.documents(), start=1):
+            # Counted in documents: the size of most corpora is an estimate.
+            self.bytes_read = size * number // n_documents
             yield document
 
     def _read_text(self, source: SourceFile, path: Path) -> Iterator[Document]:

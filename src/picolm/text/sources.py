@@ -1,4 +1,4 @@
-"""What a source string means: a file, a folder, a glob, a Hugging Face dataset, or `embedded:<name>`."""
+"""What a source string means: a file, a folder, a glob, a Hugging Face dataset, or `embedded:<name>?<parameters>`."""
 
 from __future__ import annotations
 
@@ -6,62 +6,71 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from picolm.errors import PicoLMError, nearest
+from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_file
 from picolm.text.hub import PREFIX, HubDataset
+
+if TYPE_CHECKING:
+    from picolm.text.world.corpus import Corpus
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet", ".conllu", ".conllu.gz")
 _READ = f"PicoLM reads {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]}"
 _EMBEDDED = "embedded:"
-_EMBEDDED_NAMES = ("english",)
 _MAGIC = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of documents, or the embedded corpus.
+    """One file of documents, or one embedded corpus; exactly one of the two is given.
 
     Attributes:
-        path: where the file lies; None for the embedded corpus.
+        path: where the file lies; None for an embedded corpus.
+        corpus: the embedded corpus; None for a file.
     """
 
     path: Path | None
+    corpus: Corpus | None = None
 
     @property
     def name(self) -> str:
-        """The file's name without its folder: what document ids, tables and manifests say."""
-        return self.path.name if self.path else "embedded:english"
+        """The file's name without its folder, or the corpus' own: what document ids, tables and manifests say."""
+        return self.path.name if self.path else self._corpus.source
 
     @property
     def suffix(self) -> str:
-        """One of `SUFFIXES`; empty for the embedded corpus."""
+        """One of `SUFFIXES`; empty for an embedded corpus."""
         return _suffix(self.path) if self.path else ""
 
     @property
     def stem(self) -> str:
         """The name without suffix: the domain of documents that do not name their own."""
-        return self.name.removesuffix(self.suffix) if self.path else "english"
+        return self.name.removesuffix(self.suffix) if self.path else self._corpus.name
 
     @property
     def size(self) -> int:
-        """Bytes of the file, as stored; bytes of text for the embedded corpus."""
-        if self.path:
-            return self.path.stat().st_size
-        from picolm.text import grammar
+        """Bytes of the file, as stored; bytes of text for an embedded corpus (an estimate unless it is the default)."""
+        return self.path.stat().st_size if self.path else self._corpus.size
 
-        return grammar.CORPUS_BYTES
+    @property
+    def origin(self) -> Path | str:
+        """Where its documents come from: two sources of one origin have documents in common."""
+        return self.path.resolve() if self.path else self._corpus.stream
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the file's bytes; of the documents for the embedded corpus."""
-        if self.path:
-            try:
-                return sha256_of_file(self.path)
-            except OSError as error:
-                raise PicoLMError(f"cannot read {self.path}: {error.strerror}") from error
-        from picolm.text import grammar
+        """Return the SHA-256 of the file's bytes, or what stands for it in an embedded corpus."""
+        if self.path is None:
+            return self._corpus.sha256()
+        try:
+            return sha256_of_file(self.path)
+        except OSError as error:
+            raise PicoLMError(f"cannot read {self.path}: {error.strerror}") from error
 
-        return grammar.CORPUS_SHA256
+    @property
+    def _corpus(self) -> Corpus:
+        assert self.corpus is not None
+        return self.corpus
 
     def __str__(self) -> str:
         return str(self.path) if self.path else self.name
@@ -75,7 +84,8 @@ def expand(sources: Sequence[str]) -> list[Source]:
 
     Args:
         sources: each a path to a file with one of `SUFFIXES`, a folder (all such files below it, hidden ones left
-            out), a glob (`**` too; hidden ones left out), `hf:NAME[:CONFIG][@SPLIT]`, or `embedded:english`.
+            out), a glob (`**` too; hidden ones left out), `hf:NAME[:CONFIG][@SPLIT]`, or an embedded corpus such as
+            `embedded:english?seed=3`.
 
     Returns:
         The sources in the order of the sources, sorted within each, without duplicates.
@@ -86,23 +96,24 @@ def expand(sources: Sequence[str]) -> list[Source]:
     found: dict[object, Source] = {}
     for source in sources:
         for one in _expand_one(source):
-            found.setdefault(place_of(one), one)
+            first = found.setdefault(place_of(one), one)
+            if isinstance(first, SourceFile) and first.path is None and first.name != one.name:
+                raise PicoLMError(f"{first} and {one} have documents in common: name one of them, or other seeds")
     return list(found.values())
 
 
-def place_of(source: Source) -> Path | Source:
-    """What two names of the same source have in common."""
-    return source.path.resolve() if isinstance(source, SourceFile) and source.path else source
+def place_of(source: Source) -> object:
+    """Where a source's documents come from: two sources of one place have documents in common."""
+    return source.origin if isinstance(source, SourceFile) else source
 
 
 def _expand_one(source: str) -> Sequence[Source]:
     if source.startswith(PREFIX):
         return [HubDataset.parse(source)]
     if source.startswith(_EMBEDDED):
-        name = source.removeprefix(_EMBEDDED)
-        if name not in _EMBEDDED_NAMES:
-            raise PicoLMError(f"there is no embedded corpus '{name}'{nearest(name, _EMBEDDED_NAMES)}")
-        return [SourceFile(None)]
+        from picolm.text.world.corpus import open_corpus
+
+        return [SourceFile(None, open_corpus(source))]
     path = Path(source).expanduser()
     if path.is_dir():
         return _files_below(path, what=f"the folder {source}")

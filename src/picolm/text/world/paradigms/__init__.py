@@ -1,0 +1,1 @@
+"""Minimal pairs: the ways in which the embedded world puts its own rules to the test."""
