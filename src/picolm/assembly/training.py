@@ -185,17 +185,16 @@ def _observed(
 
 
 def _sample(recorder: Recorder, model: Transformer, tokenizer: Tokenizer, config: schema.Config) -> None:
-    continuations = continue_texts(
-        model,
-        tokenizer,
-        config.samples.prompts,
-        max_tokens=config.samples.max_tokens,
-        sampling=Sampling.of(config.samples),
-        seed=config.seeds.sampling,
-        keys=range(len(config.samples.prompts)),
-    )
     # On the eager twin: every length of a text would be compiled anew.
     with torch.compiler.set_stance("force_eager"):
-        for made in continuations:
-            line = {"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text}
-            recorder.write(line)
+        continuations = continue_texts(
+            model,
+            tokenizer,
+            config.samples.prompts,
+            max_tokens=config.samples.max_tokens,
+            sampling=Sampling.of(config.samples),
+            seed=config.seeds.sampling,
+            keys=range(len(config.samples.prompts)),
+        )
+    for made in continuations:
+        recorder.write({"event": "sample", "step": config.training.steps, "prompt": made.prompt, "text": made.text})

@@ -21,9 +21,9 @@ def read(corpus: list[Document]) -> Sentences:
 
 
 def test_domains_and_ids(corpus: list[Document]) -> None:
-    assert Counter(document.domain for document in corpus) == {**dict.fromkeys(DOMAINS, 1000), "notes": 4000}
-    assert len({document.id for document in corpus}) == 8000
-    assert len({document.text for document in corpus}) > 7900
+    assert Counter(document.domain for document in corpus) == {**dict.fromkeys(DOMAINS, 1000), "notes": 12000}
+    assert len({document.id for document in corpus}) == 16000
+    assert len({document.text for document in corpus}) > 15500
 
 
 def test_any_document_can_be_made_alone() -> None:

@@ -18,7 +18,7 @@ THAT, WHAT, WHERE = words("that/SCONJ"), words("what/PRON"), words("where/ADV")
 
 def subject(speaker: Speaker) -> Phrase:
     """Choose what a sentence is about: mostly a noun phrase, now and then a pronoun."""
-    if speaker.draw.chance(0.2) and not speaker.past:
+    if speaker.draw.chance(0.25) and not speaker.past:
         return speaker.speaking(1, 2, 3)
     return speaker.something("animal", "person", "thing", definite=0.75)
 
