@@ -83,7 +83,14 @@ def embedded_question(speaker: Speaker) -> Words:
     act = about.form(speaker.verb("handle"), speaker.past)
     if pick < 0.7:
         return sentence(opening, WHAT, about.words, act)
-    return sentence(opening, THAT, about.words, act, speaker.something("thing").words)
+    return sentence(opening, THAT, about.words, act, _thing(speaker))
+
+
+def _thing(speaker: Speaker) -> Words:
+    """Choose something that is handled, now and then a pronoun for it."""
+    if speaker.draw.chance(0.3):
+        return pronoun(speaker.draw.one_of(("it", "them")))
+    return speaker.something("thing").words
 
 
 def where_question(speaker: Speaker) -> Words:
@@ -96,9 +103,9 @@ def object_question(speaker: Speaker) -> Words:
     """As in `What does the cow like?`, and with its object in place `Does the cow like the box?`."""
     about, verb = agent(speaker), verb_form(speaker.verb("handle").base)
     do = about.do(speaker.past)
-    if speaker.draw.chance(0.6):
+    if speaker.draw.chance(0.5):
         return sentence(WHAT, do, about.words, verb, end="?")
-    return sentence(do, about.words, verb, speaker.something("thing").words, end="?")
+    return sentence(do, about.words, verb, _thing(speaker), end="?")
 
 
 def subject_question(speaker: Speaker) -> Words:

@@ -80,7 +80,7 @@ _NOTES: dict[Production, int] = {
     clauses.related: 13,
     clauses.attracted: 7,
     clauses.reflexive: 12,
-    clauses.object_question: 8,
+    clauses.object_question: 12,
     clauses.yes_no_question: 6,
     clauses.where_question: 3,
     clauses.subject_question: 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from picolm.text.world import lexicon
-from picolm.text.world.lexicon import Gender, Verb
+from picolm.text.world.lexicon import Gender, Kind, Verb
 from picolm.text.world.paradigms.material import Material, people_by_band
 from picolm.text.world.paradigms.paradigm import Twins, twins
 from picolm.text.world.phrases import Phrase, adjective, auxiliary, name, pronoun, verb_form
@@ -29,7 +29,8 @@ def be(material: Material) -> Twins:
 def have(material: Material) -> Twins:
     """As in `The dog has slept.`."""
     noun = material.apart_from("have", "animal", "person")
-    rest = verb_form(material.draw.zipf(lexicon.VERBS["act"]).participle)
+    verb, object = material.doing()
+    rest = (*verb_form(verb.participle), *object)
     one, many = material.the(noun), material.the(noun, True)
     return twins(
         lambda form: sentence(one.words, form, rest),
@@ -42,7 +43,8 @@ def have(material: Material) -> Twins:
 def do(material: Material) -> Twins:
     """As in `The dog does not sleep.`."""
     noun = material.apart_from("do", "animal", "person")
-    rest = (*words("not/PART"), *verb_form(material.draw.zipf(lexicon.VERBS["act"]).base))
+    verb, object = material.doing()
+    rest = (*words("not/PART"), *verb_form(verb.base), *object)
     one, many = material.the(noun), material.the(noun, True)
     return twins(
         lambda form: sentence(one.words, form, rest),
@@ -184,13 +186,14 @@ def reflexive_gender(material: Material) -> Twins:
 def reflexive_number(material: Material) -> Twins:
     """As in `The girls see themselves.` against `The girl sees herself.`."""
     many, one = _of_known_gender(material)
-    return _reflexive(material, many, one)
+    return _reflexive(material, many, one, past=material.draw.chance(0.5))
 
 
 def reflexive_across_phrase(material: Material) -> Twins:
-    """As in `The girls near the boy see themselves.`."""
+    """As in `The girls near the boy saw themselves.`; in the past, where the verb does not tell the number."""
     many, one = _of_known_gender(material)
-    return _reflexive(material, material.near(many, "animal", "person"), material.near(one, "animal", "person"))
+    kinds: tuple[Kind, ...] = ("animal", "person")
+    return _reflexive(material, material.near(many, *kinds), material.near(one, *kinds), past=True)
 
 
 def _subject(material: Material) -> tuple[Phrase, Phrase, Verb]:
@@ -240,8 +243,8 @@ def _of_known_gender(material: Material) -> tuple[Phrase, Phrase]:
     return material.the(noun, True), material.the(noun)
 
 
-def _reflexive(material: Material, many: Phrase, one: Phrase) -> Twins:
-    verb, past = material.draw.zipf(lexicon.VERBS["groom"]), material.draw.chance(0.5)
+def _reflexive(material: Material, many: Phrase, one: Phrase, *, past: bool) -> Twins:
+    verb = material.draw.zipf(lexicon.VERBS["groom"])
     return twins(
         lambda self: sentence(many.words, many.form(verb, past), self),
         lambda self: sentence(one.words, one.form(verb, past), self),

@@ -53,7 +53,8 @@ def ever_or_already(material: Material) -> Twins:
     """As in `No dog has ever slept.` against `The dog has already slept.`."""
     noun, plural = material.apart_from("have", "animal", "person"), material.draw.chance(0.4)
     no, the = material.the(noun, plural, "no"), material.the(noun, plural)
-    slept = verb_form(material.draw.zipf(lexicon.VERBS["act"]).participle)
+    verb, object = material.doing()
+    slept = (*verb_form(verb.participle), *object)
     opening: Words = (*no.words, *no.have(False))
     if material.draw.chance(0.4):
         opening = (*the.words, *the.have(False), *NOT)
@@ -113,7 +114,8 @@ def any_scope(material: Material) -> Twins:
 
 def where_be(material: Material) -> Twins:
     """As in `Where is the dog?` against `Anna knows where the dog is.`."""
-    about = material.the(material.noun("animal", "person", "thing"), material.draw.chance(0.4))
+    noun, plural = material.noun("animal", "person", "thing"), material.draw.chance(0.4)
+    about = material.speaker.phrase(noun, plural=plural, determiner="the", adjective=0.5)
     opening = _knows(material)
     return twins(
         lambda order: sentence(WHERE, *order, end="?"),
@@ -156,4 +158,6 @@ def _transitive(material: Material) -> tuple[Phrase, Verb, Words]:
     noun: Noun
     noun, (verb,) = material.apart(("animal", "person"), _HANDLE)
     thing = material.the(material.other_noun("thing"), material.draw.chance(0.4)).words
+    if material.draw.chance(0.5):
+        thing = pronoun(material.draw.one_of(("it", "them")))
     return material.the(noun, material.draw.chance(0.4)), verb, thing

@@ -83,7 +83,7 @@ ENGLISH: tuple[Paradigm, ...] = (
         ("no_scope", dependencies.no_scope, "a negation inside the subject's modifier does not count"),
         ("relative_scope", dependencies.relative_scope, "a negation inside a relative clause does not count"),
         ("any_scope", dependencies.any_scope, "`any` needs a negation before it"),
-        misleads=("no_scope", "relative_scope"),
+        misleads=("no_scope",),
     ),
     *_paradigms(
         "verb_frames",

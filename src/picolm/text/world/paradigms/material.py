@@ -115,6 +115,10 @@ class Material:
         """Choose `she` or `he`."""
         return "she" if self.draw.chance(0.5) else "he"
 
+    def doing(self) -> tuple[Verb, Words]:
+        """Choose what someone does: a verb, with its object if it takes one."""
+        return (self.draw.zipf(lexicon.VERBS["act"]), ()) if self.draw.chance(0.5) else self.action()
+
     def action(self) -> tuple[Verb, Words]:
         """Choose a transitive verb with its object."""
         verbs, kind = self.draw.one_of(ACTIONS)

@@ -36,7 +36,8 @@ class Paradigm:
         field: `morphology`, `syntax`, `semantics` or `syntax_semantics`, as in BLiMP.
         rule: what the bad sentence breaks, in one sentence.
         build: makes a pair and its mirror image, with a head noun (or verb, or name) of a frequency band.
-        misleads: whether words between, or side by side, speak for the bad sentence.
+        misleads: whether neighbouring words speak for the bad sentence at least as much as for the good one: what
+            decides stands further away.
     """
 
     name: str

@@ -15,9 +15,10 @@ def every_or_all(material: Material) -> Twins:
     """As in `Every dog sleeps.` against `All dogs sleep.`."""
     noun, (verb,) = material.apart(("animal", "person"), _ACT)
     one, many = material.the(noun), material.the(noun, True)
+    where = material.speaker.place() if material.draw.chance(0.5) else ()
     return twins(
-        lambda word: sentence(word, one.words[1:], one.form(verb, False)),
-        lambda word: sentence(word, many.words[1:], many.form(verb, False)),
+        lambda word: sentence(word, one.words[1:], one.form(verb, False), where),
+        lambda word: sentence(word, many.words[1:], many.form(verb, False), where),
         determiner(material.draw.one_of(("every", "each"))),
         determiner("all"),
     )
@@ -27,9 +28,10 @@ def one_or_two(material: Material) -> Twins:
     """As in `One dog sleeps.` against `Two dogs sleep.`."""
     noun, (verb,) = material.apart(("animal", "person"), _ACT)
     one, many = material.the(noun), material.the(noun, True)
+    where = material.speaker.place() if material.draw.chance(0.5) else ()
     return twins(
-        lambda word: sentence(word, one.words[1:], one.form(verb, False)),
-        lambda word: sentence(word, many.words[1:], many.form(verb, False)),
+        lambda word: sentence(word, one.words[1:], one.form(verb, False), where),
+        lambda word: sentence(word, many.words[1:], many.form(verb, False), where),
         determiner("one"),
         determiner(material.draw.zipf(lexicon.NUMBERS)),
     )
