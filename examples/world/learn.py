@@ -1,6 +1,6 @@
 """Train a small model on the embedded world and test it on minimal pairs, beside two scorers that only count.
 
-    python examples/world/learn.py --steps 900
+    python examples/world/learn.py --steps 400
 
 A pair counts as right when the good sentence has the higher summed log-probability, as half when both have the same.
 The model reads each sentence behind the separator, as it read documents in training. `unigram` and `bigram` count the
@@ -34,7 +34,7 @@ def main() -> None:
     """Train, score, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="embedded:english")
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--pairs", type=int, default=200, help="of each paradigm; even")
     parser.add_argument("--run", help="score a run that is there instead of training one")
     given = parser.parse_args()
