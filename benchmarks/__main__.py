@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 
 # As the command line does; read when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import torch
 
