@@ -73,7 +73,7 @@ class Trainer:
         """Train to the last step, or to where a signal came; save the model; return the number of updates made."""
         self.objective.train()
         done = self.batches.first
-        if self.config.validation.at_start:
+        if done == 0 and self.config.validation.includes(0):
             self.validate(done)
         for step, views in self.batches:
             self.step(step, views)
@@ -138,8 +138,7 @@ class Trainer:
 
     def validation_is_due(self, done: int) -> bool:
         """Whether the schedule asks for a validation after `done` updates; the last step always does."""
-        every = self.config.validation.every
-        return done == self.training.steps or (every > 0 and done % every == 0)
+        return done == self.training.steps or self.config.validation.includes(done)
 
     def validate(self, done: int) -> None:
         """Measure the held-out loss and write it into the log."""
