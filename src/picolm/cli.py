@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from picolm.commands import model
-from picolm.commands.arguments import AsJson, Overrides, complete_run
+from picolm.commands import model, run
+from picolm.commands.arguments import AsJson, Overrides, RunPath
 from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
 
@@ -39,7 +40,6 @@ def _complete_preset(incomplete: str) -> list[str]:
 ConfigTarget = Annotated[
     str, typer.Argument(help="A preset (see `picolm config list`) or a .yaml file.", autocompletion=_complete_preset)
 ]
-RunPath = Annotated[Path, typer.Argument(help="A run, for example runs/demo.", autocompletion=complete_run)]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs stand.")]
 Sources = Annotated[
     list[str] | None,
@@ -84,44 +84,16 @@ def train(
         _print_forecast(config, as_json)
         return
     from picolm.assembly.training import train as train_run
-    from picolm.terminal.display import display_for
-    from picolm.terminal.progress import PreparationProgress, messages
-    from picolm.training.interruption import Interruption
 
-    console = messages()
-    interruption = Interruption()
-    run = train_run(
-        config,
-        name=name,
-        stem=Path(target).stem,
-        runs_dir=runs_dir,
-        observers=[display_for(console)],
-        progress=PreparationProgress(console),
-        interruption=interruption,
-    )
-    show(run.path, as_json)
-    if interruption.signal is not None:
-        console.print(f"ended early by {interruption.signal.name}; the model was saved")
-    raise typer.Exit(interruption.exit_code)
+    run.watched(partial(train_run, config, name=name, stem=Path(target).stem, runs_dir=runs_dir), as_json)
 
 
+app.command()(run.resume)
+app.command()(run.verify)
+app.command()(run.show)
 app.command()(model.generate)
 app.command("import")(model.import_)
 app.command()(model.export)
-
-
-@app.command()
-def show(run: RunPath, as_json: AsJson = False) -> None:
-    """Show a run: what it is, how it went, what it left.
-
-    Example:
-        picolm show runs/demo
-    """
-    from picolm.runs.directory import RunDirectory
-    from picolm.runs.summary import summarize
-    from picolm.terminal.tables import print_json, print_run
-
-    (print_json if as_json else print_run)(summarize(RunDirectory.open(run)))
 
 
 @app.command()
@@ -151,7 +123,7 @@ def diff(
 
 @app.command()
 def report(
-    run: RunPath,
+    target: RunPath,
     out: Annotated[
         Path | None, typer.Option("--out", help="The page to write; default: report.html in the run.")
     ] = None,
@@ -164,7 +136,7 @@ def report(
     from picolm.report.page import write_run_report
     from picolm.runs.directory import RunDirectory
 
-    typer.echo(write_run_report(RunDirectory.open(run), out))
+    typer.echo(write_run_report(RunDirectory.open(target), out))
 
 
 @config_app.command("list")

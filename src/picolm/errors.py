@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -33,3 +34,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; valid names: {', '.join(names)}" if names else ""
+
+
+def to_standard_error(sentence: str) -> None:
+    """Tell the user something that does not stop the work."""
+    print(f"picolm: {sentence}", file=sys.stderr)

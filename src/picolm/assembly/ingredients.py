@@ -48,8 +48,13 @@ def prepare(config: schema.Config, progress: Progress | None = None) -> Ingredie
     return combine(config, cached(config.data, config.tokenizer, progress=progress))
 
 
-def reopen(run: RunDirectory, progress: Progress | None = None) -> Ingredients:
+def reopen(run: RunDirectory, progress: Progress | None = None, *, verify: bool = False) -> Ingredients:
     """Open the data that a run was trained on, or prepare them again where they are gone.
+
+    Args:
+        run: the run.
+        progress: who is told while data are prepared.
+        verify: whether what is there is checked as the configuration says; else by the sizes of its files.
 
     Raises:
         PicoLMError: they are other data now.
@@ -57,7 +62,11 @@ def reopen(run: RunDirectory, progress: Progress | None = None) -> Ingredients:
     config, recorded = build_config(run.identity["config"]), run.identity["data"]
     directory = Path(recorded["directory"])
     is_there = directory.is_dir()
-    found = combine(config, TokenData.open(directory, verify="sizes")) if is_there else prepare(config, progress)
+    found = (
+        combine(config, TokenData.open(directory, verify=config.data.verify if verify else "sizes"))
+        if is_there
+        else prepare(config, progress)
+    )
     if found.data.fingerprint != recorded["fingerprint"]:
         raise PicoLMError(
             f"{found.data.directory} has the fingerprint {found.data.fingerprint[:12]}, but {run.path} was trained on "

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from picolm.assembly.ingredients import Ingredients, identity, order, prepare
+from picolm.assembly.ingredients import Ingredients, identity, order, prepare, reopen
 from picolm.config import schema
 from picolm.data.preparation import Progress
 from picolm.data.prepared import TokenData
 from picolm.data.split import Split
-from picolm.errors import PicoLMError
+from picolm.errors import PicoLMError, to_standard_error
 from picolm.model.compilation import compile_blocks
 from picolm.model.continuation import continue_texts
 from picolm.model.generation import Sampling
@@ -24,21 +23,25 @@ from picolm.model.size import flops_per_token
 from picolm.model.transformer import Transformer
 from picolm.report.page import write_run_report
 from picolm.runs.attempt import append_attempt, describe_attempt
-from picolm.runs.directory import RunDirectory, free_name
+from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
+from picolm.runs.ledger import Ledger, plain_marks, read_ledger
 from picolm.runs.lock import RunLock
+from picolm.runs.resumption import ResumePoint, find_resume_point, make_ready
 from picolm.seams import Objective, Observer
 from picolm.text.tokenizer import Tokenizer
 from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.checkpointing import Checkpoints
 from picolm.training.forecast import Forecast, measured_rates
 from picolm.training.forecast import forecast as forecast_run
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import choose_device, numerics
 from picolm.training.recorder import Recorder
-from picolm.training.saving import save_checkpoint
+from picolm.training.state import TrainingState
 from picolm.training.trainer import Trainer
 from picolm.training.validation import Validation
+from picolm.training.writer import Writer
 
 
 def train(
@@ -63,34 +66,93 @@ def train(
         interruption: holds back Ctrl-C and SIGTERM while the model trains; tells afterwards whether one came.
 
     Returns:
-        The run. It holds `log.jsonl`, a checkpoint of the last step, samples and `report.html`.
+        The run. It holds `log.jsonl`, the checkpoints of its schedules and of its end, samples and `report.html`.
 
     Raises:
         PicoLMError: something in the configuration, the data or on the disk is wrong; or the loss was not finite too
             often.
     """
-    device = choose_device(config.training.device)
+    choose_device(config.training.device)
     require(config.tracking)
     if name is not None and (not name or "/" in name or name in (".", "..")):
         raise PicoLMError(f"'{name}' cannot name a run: give a plain name without '/'")
     path = Path(runs_dir) / (name or free_name(Path(runs_dir), stem))
     if name is not None and path.exists():
-        raise PicoLMError(f"run {path} exists; choose another --name")
+        raise PicoLMError(f"run {path} exists; choose another --name, or go on with it: picolm resume {path}")
     ingredients = prepare(config, progress)
     run = RunDirectory.create(path, identity(ingredients, path.name))
+    with RunLock(run.path):
+        with Ledger(run.path) as ledger:
+            ledger.committed(run.path / RUN_FILE)
+        attempt(run, ingredients, None, observers=observers, interruption=interruption)
+    return run
+
+
+def resume(
+    path: Path | str,
+    *,
+    observers: Sequence[Observer] = (),
+    progress: Progress | None = None,
+    interruption: Interruption | None = None,
+    warn: Callable[[str], None] = to_standard_error,
+) -> RunDirectory:
+    """Go on with a run that was interrupted or killed, exactly as if it had not been.
+
+    It goes on from its newest whole checkpoint with a state, or from the beginning where it made none. A run that has
+    come to its end is left as it is.
+
+    Args:
+        path: the run.
+        observers: who is told of the record while it is made.
+        progress: who is told while the data are prepared.
+        interruption: as in `train`.
+        warn: is told, in a sentence, of each damage, and of each file that was put aside.
+
+    Raises:
+        PicoLMError: there is no such run, another process is at work on it, its data are other data now, or none of its
+            checkpoints is whole.
+    """
+    run = RunDirectory.open(Path(path))
+    with RunLock(run.path):
+        if read_ledger(run.path).ended == run.identity["config"]["training"]["steps"]:
+            return run
+        ingredients = reopen(run, progress, verify=True)
+        point = find_resume_point(run)
+        warnings = [*point.warnings, *make_ready(run, point)]
+        for sentence in warnings:
+            warn(sentence)
+        attempt(run, ingredients, point, observers=observers, interruption=interruption, warnings=warnings)
+    return run
+
+
+def attempt(
+    run: RunDirectory,
+    ingredients: Ingredients,
+    point: ResumePoint | None,
+    *,
+    observers: Sequence[Observer],
+    interruption: Interruption | None,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Train a run from its beginning or a resume point; the run is locked, and its directory ready."""
+    config = ingredients.config
+    device = choose_device(config.training.device)
+    require(config.tracking)
     with ExitStack() as stack:
-        stack.enter_context(RunLock(run.path))
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(interruption or Interruption())
         expected = _forecast(ingredients, device).plain()
-        append_attempt(run.path, {**describe_attempt(None), "device": str(device), "ranks": 1, "forecast": expected})
+        begun = describe_attempt(None if point is None else point.step)
+        facts = {"device": str(device), "ranks": 1, "threads": torch.get_num_threads(), "forecast": expected}
+        mark = append_attempt(run.path, {**begun, **facts, "warnings": list(warnings)})
+        ledger = stack.enter_context(Ledger(run.path))
+        ledger.append({"event": "started", "marks": {run.attempts_path.name: mark.plain()}})
         watching = [*observers, *trackers(config.tracking, run.path)]
         try:
-            _train(run, ingredients, device, watching, interruption, expected)
+            _train(run, ingredients, device, watching, interruption, expected, point, ledger)
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
-    return run
 
 
 def forecast(config: schema.Config, progress: Progress | None = None) -> Forecast:
@@ -122,8 +184,11 @@ def _train(
     observers: Sequence[Observer],
     interruption: Interruption,
     expected: dict[str, Any],
+    point: ResumePoint | None,
+    ledger: Ledger,
 ) -> None:
     config = ingredients.config
+    first = 0 if point is None else point.step
     model = build_model(config.model, config.seeds.init)
     if config.training.compile:
         compile_blocks(model.layers)
@@ -133,7 +198,7 @@ def _train(
         plan,
         ingredients.rows,
         ingredients.formulation,
-        first=0,
+        first=first,
         last=config.training.steps,
         prefetch=config.data.prefetch_steps,
         workers=config.data.loader_workers,
@@ -145,10 +210,11 @@ def _train(
         nonfinite_limit=config.training.nonfinite_limit,
         flops_per_token=flops_per_token(config.model, ingredients.vocab_size, config.data.sequence_length),
         device=device,
+        first=(first, plan.start(first) * config.data.sequence_length),
     )
     held_out = _held_out(ingredients.data)
     average = WeightAverage(objective, config.training.ema) if config.training.ema else None
-    with batches, recorder:
+    with batches, recorder, Writer() as writer:
         trainer = Trainer(
             config,
             objective=objective,
@@ -157,13 +223,20 @@ def _train(
             validation=Validation(held_out, ingredients.formulation, config) if held_out else None,
             recorder=recorder,
             device=device,
-            save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
+            checkpoints=Checkpoints(
+                run, config, ingredients.tokenizer, writer=writer, ledger=ledger, warn=to_standard_error
+            ),
             average=average,
         )
-        facts = {**run.identity, "steps": config.training.steps, "forecast": expected}
-        _observed(trainer, facts, interruption, observers)
-        if interruption.signal is None and config.objective.kind == "causal":
+        if point is not None and point.checkpoint is not None:
+            shapes = {name: tensor.shape for name, tensor in objective.state_dict().items()}
+            trainer.restore(TrainingState.read(point.checkpoint.path, shapes))
+        facts = {**run.identity, "steps": config.training.steps, "first": first, "forecast": expected}
+        done = _observed(trainer, facts, interruption, observers)
+        if done == config.training.steps and config.objective.kind == "causal":
             _sample(recorder, model, ingredients.tokenizer, config)
+        writer.wait()
+        ledger.append({"event": "ended", "step": done, "marks": plain_marks(recorder.marks)})
 
 
 def _held_out(data: TokenData) -> Split | None:
@@ -173,7 +246,7 @@ def _held_out(data: TokenData) -> Split | None:
 
 def _observed(
     trainer: Trainer, facts: Mapping[str, Any], interruption: Interruption, observers: Sequence[Observer]
-) -> None:
+) -> int:
     for observer in observers:
         observer.started(facts)
     done = trainer.batches.first
@@ -182,6 +255,7 @@ def _observed(
     finally:
         for observer in observers:
             observer.ended(done)
+    return done
 
 
 def _sample(recorder: Recorder, model: Transformer, tokenizer: Tokenizer, config: schema.Config) -> None:

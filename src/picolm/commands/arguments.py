@@ -21,6 +21,9 @@ def complete_key(incomplete: str) -> list[str]:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run, for example runs/demo.", autocompletion=complete_run)
+]
 ModelPath = Annotated[
     Path, typer.Argument(help="A run, a checkpoint or a model directory.", autocompletion=complete_run)
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from picolm.errors import PicoLMError, nearest
@@ -92,6 +93,23 @@ def read_tensors(
                 f"'{directory}': tensor '{name}' has shape {list(state[name].shape)}, config.json says {list(shape)}"
             )
     return state
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file of contiguous tensors on the CPU; it may be read by whom the directory lets."""
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    # safetensors lets only the owner read what it writes; colleagues should see a run's weights as they see its log.
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file whole, to the CPU.
+
+    Raises:
+        PicoLMError: it is missing, damaged or no safetensors file.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager

@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from picolm.config import schema
 from picolm.config.loading import explain
 from picolm.errors import PicoLMError
-from picolm.model.files import WEIGHTS, locate_tensors, read_json, read_tensors
+from picolm.model.files import WEIGHTS, locate_tensors, read_json, read_tensors, save_tensors
 from picolm.model.interface import LanguageModel
 from picolm.model.transformer import Transformer
 
@@ -109,19 +108,31 @@ def huggingface_config(
     return values
 
 
-def huggingface_state(model: LanguageModel) -> dict[str, Tensor]:
-    """The model's parameters on the CPU under Hugging Face's names; a tied output matrix stands once."""
-    state = model.state_dict()
-    return {huggingface_name(name): tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+def huggingface_state(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's parameters on the CPU under Hugging Face's names; a tied output matrix stands once."""
+    return {huggingface_name(name): tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
 
 
 def save_model(model: LanguageModel, directory: Path, special: SpecialTokens) -> None:
     """Write `config.json` and `model.safetensors` into an existing directory."""
-    values = huggingface_config(model.config, special, model.output_matrix.dtype)
-    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    save_file(huggingface_state(model), directory / WEIGHTS, metadata={"format": "pt"})
-    # safetensors lets only the owner read what it writes; colleagues should see a run's weights as they see its log.
-    (directory / WEIGHTS).chmod((directory / "config.json").stat().st_mode)
+    save_weights(model.config, model.state_dict(), directory, special)
+
+
+def save_weights(
+    config: schema.Model, parameters: Mapping[str, Tensor], directory: Path, special: SpecialTokens
+) -> None:
+    """As `save_model`, from a model's configuration and its parameters by our names."""
+    dtype = next(iter(parameters.values())).dtype
+    text = json.dumps(huggingface_config(config, special, dtype), indent=2)
+    (directory / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    save_tensors(huggingface_state(parameters), directory / WEIGHTS)
+
+
+def load_weights(directory: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Read parameters by our names from a directory that `save_weights` wrote; they must have these shapes."""
+    theirs = {huggingface_name(name): shape for name, shape in shapes.items()}
+    found = read_tensors(directory, locate_tensors(directory), theirs, ignored=frozenset())
+    return {name: found[huggingface_name(name)] for name in shapes}
 
 
 def load_model(directory: Path) -> Transformer:

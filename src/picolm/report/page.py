@@ -21,6 +21,7 @@ from picolm.report.record import Record
 from picolm.runs.directory import RunDirectory
 from picolm.runs.durable import write_text
 from picolm.runs.software import picolm_version
+from picolm.runs.verification import REPORT, sealed_page
 
 
 def write_run_report(run: RunDirectory, out: Path | None = None) -> Path:
@@ -36,8 +37,8 @@ def write_run_report(run: RunDirectory, out: Path | None = None) -> Path:
     Raises:
         PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, or the page cannot be written.
     """
-    path = run.path / "report.html" if out is None else out
-    write_text(path, _page(Record.read(run)))
+    path = run.path / REPORT if out is None else out
+    write_text(path, sealed_page(_page(Record.read(run))))
     return path
 
 

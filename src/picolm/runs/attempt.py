@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from picolm.runs.directory import RunDirectory
-from picolm.runs.log import LogWriter
+from picolm.runs.log import LogWriter, Mark
 from picolm.runs.software import package_versions, picolm_version, source_state
 
 
@@ -38,8 +38,8 @@ def describe_attempt(from_checkpoint: int | None) -> dict[str, Any]:
     }
 
 
-def append_attempt(run_dir: Path, facts: Mapping[str, Any]) -> None:
-    """Add one line to a run's `attempts.jsonl`.
+def append_attempt(run_dir: Path, facts: Mapping[str, Any]) -> Mark:
+    """Add one line to a run's `attempts.jsonl`; how far the file has come then.
 
     Args:
         run_dir: the directory of the run that starts.
@@ -47,6 +47,8 @@ def append_attempt(run_dir: Path, facts: Mapping[str, Any]) -> None:
     """
     with LogWriter(RunDirectory(run_dir).attempts_path) as writer:
         writer.append(facts)
+        writer.commit()
+        return writer.mark
 
 
 def _cpu_model() -> str:

@@ -16,9 +16,14 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """Hash bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_of_json(value: object) -> str:
     """Hash the canonical spelling of a JSON value."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return sha256_of_bytes(canonical_json(value).encode())
 
 
 def sha256_of_file(path: Path) -> str:

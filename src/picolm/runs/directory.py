@@ -13,7 +13,7 @@ from typing import Any
 from picolm.errors import PicoLMError, nearest
 from picolm.runs.durable import committed_directory, write_json
 from picolm.runs.log import read_log
-from picolm.runs.manifest import DamagedManifestError, check_format, read_manifest, verify
+from picolm.runs.manifest import SUPERSEDED, DamagedManifestError, check_format, read_manifest, verify
 from picolm.runs.software import picolm_version
 
 RUN_FILE = "run.json"
@@ -48,10 +48,24 @@ class Checkpoint:
         """Compare every file with the manifest (reads all bytes); one sentence for each damage."""
         return verify(self.path)
 
-    def set_aside(self) -> Path:
-        """Rename a damaged checkpoint, so that its step can be written again and nothing is lost; the new path."""
+    @property
+    def has_state(self) -> bool:
+        """Whether a run can resume from it, by the manifest."""
+        return any(name.startswith("state/") for name in self.manifest["files"])
+
+    @property
+    def superseded(self) -> list[str]:
+        """Folders that were removed because newer ones took their place."""
+        return [str(folder) for folder in self.manifest.get(SUPERSEDED, [])]
+
+    def holds_model_of(self, other: Checkpoint) -> bool:
+        """Whether both hold the same model, by the manifests."""
+        return _model_files(self) == _model_files(other)
+
+    def set_aside(self, reason: str = "damaged") -> Path:
+        """Rename it, so that its step can be written again and nothing is lost; the new path ends with the reason."""
         names = {path.name for path in self.path.parent.iterdir()}
-        return self.path.rename(self.path.with_name(_free(names, f"{self.path.name}.damaged")))
+        return self.path.rename(self.path.with_name(_free(names, f"{self.path.name}.{reason}")))
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,7 @@ class RunDirectory:
         Raises:
             PicoLMError: a newer PicoLM wrote one of them.
         """
-        return [checkpoint for checkpoint in self._candidates() if _has_manifest(checkpoint)]
+        return [checkpoint for checkpoint in self.candidates() if _has_manifest(checkpoint)]
 
     def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
         """Find the newest whole checkpoint; every byte of those that are looked at is read.
@@ -173,14 +187,15 @@ class RunDirectory:
             PicoLMError: a newer PicoLM wrote one of them.
         """
         warnings: list[str] = []
-        for checkpoint in reversed(self._candidates()):
+        for checkpoint in reversed(self.candidates()):
             damage = checkpoint.damaged()
             if not damage:
                 return checkpoint, warnings
             warnings += damage
         return None, warnings
 
-    def _candidates(self) -> list[Checkpoint]:
+    def candidates(self) -> list[Checkpoint]:
+        """Everything that bears the name of a checkpoint, by step, damaged or not."""
         directory = self.path / "checkpoints"
         paths = [path for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
         found = [Checkpoint(int(match[1]), path) for path in paths if (match := _STEP.fullmatch(path.name))]
@@ -200,6 +215,10 @@ def _free(taken: set[str], stem: str) -> str:
     while f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
+
+
+def _model_files(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {name: entry for name, entry in checkpoint.manifest["files"].items() if not name.startswith("state/")}
 
 
 def _has_manifest(checkpoint: Checkpoint) -> bool:

@@ -47,11 +47,17 @@ def write_json(path: Path, value: object) -> None:
         PicoLMError: a number is NaN or infinite, the disk is full, or the place cannot be written to.
     """
     try:
-        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        data = json_bytes(value)
     except ValueError as error:
         raise PicoLMError(f"cannot write {path}: it would hold a number that is not finite ({error})") from error
+    _write_bytes(path, data)
+
+
+def json_bytes(value: object) -> bytes:
+    """The bytes that `write_json` writes; ValueError where a number is NaN or infinite."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (a file name that is not UTF-8) becomes the JSON escape that reads back as itself.
-    _write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 @contextmanager

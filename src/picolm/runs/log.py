@@ -6,10 +6,12 @@ as floats. What a person or a model wrote (`prompt`, `text`) is never taken for 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +21,31 @@ from picolm.runs.durable import explained, write_text
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WRITTEN_BY_PEOPLE = frozenset({"event", "prompt", "text", "command"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a growing file had come: its length, and the SHA-256 of what it held by then."""
+
+    n_bytes: int
+    sha256: str
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"bytes": self.n_bytes, "sha256": self.sha256}
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Mark:
+        """From JSON; KeyError or TypeError where it is not a mark."""
+        return cls(int(value["bytes"]), str(value["sha256"]))
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file still begins with what it held at this mark."""
+        try:
+            with path.open("rb") as file:
+                return hashlib.sha256(file.read(self.n_bytes)).hexdigest() == self.sha256
+        except OSError:
+            return False
 
 
 class LogWriter:
@@ -35,8 +62,15 @@ class LogWriter:
         self._batch: list[str] = []
         with explained(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            self._length = _whole_length(path.read_bytes())
+            data = path.read_bytes()
+            self._length = whole_length(data)
             os.ftruncate(self._file, self._length)
+        self._hash = hashlib.sha256(data[: self._length])
+
+    @property
+    def mark(self) -> Mark:
+        """How far the file has come; what is not committed does not count."""
+        return Mark(self._length, self._hash.hexdigest())
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add one line to the batch; nothing reaches the file before `commit`."""
@@ -61,6 +95,7 @@ class LogWriter:
                 os.ftruncate(self._file, self._length)
                 raise
         self._length += len(data)
+        self._hash.update(data)
         self._batch.clear()
 
     def close(self) -> None:
@@ -90,35 +125,58 @@ def read_log(path: Path, event: str | None = None) -> list[dict[str, Any]]:
     Raises:
         PicoLMError: another line than the last is torn.
     """
-    lines = [line for _, line in _lines(path)]
+    lines = [line for _, line in read_lines(path)]
     return lines if event is None else [line for line in lines if line.get("event") == event]
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Forget what happened after a step, as a resumed run must: keep the lines whose `step` is at most `step`.
+def cut_log(path: Path, mark: Mark, step: int) -> str | None:
+    """Forget what happened after a step, as a resumed run must.
+
+    Args:
+        path: the log.
+        mark: how far it had come after that step.
+        step: the step. Where the file does not fit the mark any more, it is put aside, and its whole lines up to this
+            step are kept.
+
+    Returns:
+        A sentence where something was lost; None where all is as it was.
 
     Raises:
-        PicoLMError: a line before the last is torn, or the file cannot be written.
+        PicoLMError: the file cannot be written.
     """
-    kept = [raw for raw, line in _lines(path) if line.get("step", 0) <= step]
+    if mark.fits(path):
+        with explained(path):
+            os.truncate(path, mark.n_bytes)
+        return None
+    data = path.read_bytes() if path.exists() else b""
+    lines = [raw for raw in data[: whole_length(data)].split(b"\n")[:-1]]
+    kept = [raw for raw in lines if (line := _decode(raw)) is not None and line.get("step", 0) <= step]
+    aside = path.with_name(f"{path.name}.damaged")
     if path.exists():
-        write_text(path, "".join(f"{raw.decode()}\n" for raw in kept))
+        path.replace(aside)
+    write_text(path, "".join(f"{raw.decode()}\n" for raw in kept))
+    return f"{path} was changed since step {step}: its {len(kept)} whole lines were kept, the old file is {aside.name}"
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield each whole line of a file as it stands, without its newline, and what it says.
+
+    Raises:
+        PicoLMError: another line than the last is torn.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return
     # Not splitlines(): a generated text may hold other line separators than the newline.
-    for number, raw in enumerate(data[: _whole_length(data)].split(b"\n")[:-1], start=1):
+    for number, raw in enumerate(data[: whole_length(data)].split(b"\n")[:-1], start=1):
         line = _decode(raw)
         if line is None:
             raise PicoLMError(f"{path}, line {number} is not a whole JSON object: repair or remove that line")
         yield raw, line
 
 
-def _whole_length(data: bytes) -> int:
+def whole_length(data: bytes) -> int:
     """Count the bytes up to the end of the last whole line; lines before it are not looked at."""
     length = data.rfind(b"\n") + 1
     last = data[data.rfind(b"\n", 0, max(length - 1, 0)) + 1 : length]

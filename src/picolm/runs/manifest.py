@@ -12,6 +12,8 @@ from picolm.runs.durable import write_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+SUPERSEDED = "superseded"
+"""Where a manifest names folders that were removed because newer ones took their place."""
 
 
 class DamagedManifestError(PicoLMError):
@@ -68,12 +70,21 @@ def verify(directory: Path) -> list[str]:
         PicoLMError: a newer PicoLM wrote the manifest.
     """
     try:
-        files = read_manifest(directory)["files"]
+        manifest = read_manifest(directory)
     except DamagedManifestError as error:
         return [str(error)]
-    present = set(_file_names(directory))
+    files, gone = manifest["files"], tuple(f"{folder}/" for folder in manifest.get(SUPERSEDED, ()))
+    # What is superseded may be there still, where a process was killed before it was removed.
+    present = {name for name in _file_names(directory) if not name.startswith(gone)}
     damage = [sentence for name in sorted(files) if (sentence := _damage(directory / name, files[name]))]
     return damage + [f"{directory / name} is not in the manifest" for name in sorted(present - files.keys())]
+
+
+def without(directory: Path, folder: str) -> dict[str, Any]:
+    """The manifest that a directory will have when one of its folders is superseded."""
+    manifest = read_manifest(directory)
+    files = {name: entry for name, entry in manifest["files"].items() if not name.startswith(f"{folder}/")}
+    return {**manifest, SUPERSEDED: [*manifest.get(SUPERSEDED, []), folder], "files": files}
 
 
 def check_format(path: Path, content: dict[str, Any], known: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from picolm.errors import PicoLMError
+from picolm.errors import PicoLMError, to_standard_error
 from picolm.seams import Observer
 
 
@@ -122,7 +121,7 @@ def trackers(names: Sequence[str], directory: Path, complain: Callable[[str], No
         directory: the run's; files go to places below it.
         complain: is told when one fails; None: standard error.
     """
-    return [Tracker(name, directory, _sink(name), complain or _to_standard_error) for name in names]
+    return [Tracker(name, directory, _sink(name), complain or to_standard_error) for name in names]
 
 
 def _sink(name: str) -> OpenSink:
@@ -132,7 +131,3 @@ def _sink(name: str) -> OpenSink:
         return sink
 
     return open_sink
-
-
-def _to_standard_error(sentence: str) -> None:
-    print(sentence, file=sys.stderr)

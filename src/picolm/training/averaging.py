@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from picolm.config import schema
+
+UPDATES = "updates"
+"""Beside the names of parameters: how many updates the average has taken in."""
 
 
 class WeightAverage:
@@ -68,6 +71,18 @@ class WeightAverage:
             yield
         finally:
             self._exchange()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a resumed run needs: the average by name, and `updates`; empty before it begins."""
+        return {**self.weights, UPDATES: self._updates} if self.began else {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up again what `tensors` gave."""
+        self.weights = {
+            name: tensor.to(self._updates.device, copy=True) for name, tensor in tensors.items() if name != UPDATES
+        }
+        if self.began:
+            self._updates = tensors[UPDATES].to(self._updates.device, copy=True)
 
     def _begin(self) -> None:
         self.weights = {name: p.detach().clone() for name, p in self._parameters.items()}

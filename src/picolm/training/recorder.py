@@ -14,7 +14,7 @@ from torch import Tensor
 
 from picolm.errors import PicoLMError
 from picolm.runs.directory import RunDirectory
-from picolm.runs.log import LogWriter
+from picolm.runs.log import LogWriter, Mark
 from picolm.seams import Observer
 
 
@@ -50,6 +50,7 @@ class Recorder:
         nonfinite_limit: int,
         flops_per_token: int,
         device: torch.device,
+        first: tuple[int, int] = (0, 0),
     ) -> None:
         """Open the two files.
 
@@ -59,13 +60,14 @@ class Recorder:
             nonfinite_limit: skipped updates that are borne.
             flops_per_token: training cost, for `flops_per_second`.
             device: whose peak memory is recorded.
+            first: the updates that were made, and the tokens that were seen, before this attempt.
         """
         self.observers, self.nonfinite_limit, self.flops_per_token = observers, nonfinite_limit, flops_per_token
         self._device = device
         self._log, self._timings = LogWriter(run.log_path), LogWriter(run.timings_path)
         self._pending: list[StepRecord] = []
         self._started = time.perf_counter()
-        self._last_time, self.timed_step, self._tokens = self._started, 0, 0
+        self._last_time, (self.timed_step, self._tokens) = self._started, first
 
     def __enter__(self) -> Recorder:
         return self
@@ -73,6 +75,11 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self._log.close()
         self._timings.close()
+
+    @property
+    def marks(self) -> dict[str, Mark]:
+        """How far the two files have come; what is pending does not count."""
+        return {writer.path.name: writer.mark for writer in (self._log, self._timings)}
 
     def keep(self, record: StepRecord) -> None:
         """Take note of a step that will be logged."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +13,13 @@ from picolm.randomness import derive_seed
 from picolm.seams import Objective, Plan, View
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.checkpointing import Checkpoints
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import autocast
 from picolm.training.optimizer import apply_update, build_optimizer, gradient_norm, set_learning_rate
 from picolm.training.recorder import Recorder, StepRecord
 from picolm.training.schedule import learning_rate_multiple
+from picolm.training.state import TrainingState
 from picolm.training.validation import Validation
 
 
@@ -43,7 +44,7 @@ class Trainer:
         validation: Validation | None,
         recorder: Recorder,
         device: torch.device,
-        save: Callable[[int], None],
+        checkpoints: Checkpoints | None,
         average: WeightAverage | None = None,
     ) -> None:
         """Prepare to train.
@@ -56,12 +57,12 @@ class Trainer:
             validation: held-out documents; None where there are none.
             recorder: the record of the run.
             device: where the objective lives.
-            save: writes a checkpoint of the model after the given number of updates.
+            checkpoints: where the run is saved; None where it is not.
             average: takes in the weights after each update; None where none is wanted.
         """
         self.config, self.training = config, config.training
         self.objective, self.plan, self.batches, self.validation = objective, plan, batches, validation
-        self.recorder, self.device, self.save, self.average = recorder, device, save, average
+        self.recorder, self.device, self.checkpoints, self.average = recorder, device, checkpoints, average
         self.optimizer = build_optimizer(
             objective.model, objective.heads, config.optimizer, precision=config.training.precision
         )
@@ -70,23 +71,51 @@ class Trainer:
         self.skipped = torch.zeros((), device=device)
 
     def run(self, interruption: Interruption) -> int:
-        """Train to the last step, or to where a signal came; save the model; return the number of updates made."""
+        """Train to the last step, or to where a signal came; save the state; return the number of updates made."""
         self.objective.train()
         done = self.batches.first
-        if done == 0 and self.config.validation.includes(0):
-            self.validate(done)
+        if done == 0:
+            self.look(done)
         for step, views in self.batches:
             self.step(step, views)
             done = step + 1
             if done % self.training.flush_every == 0:
                 self.flush(done)
-            if self.validation_is_due(done):
-                self.validate(done)
+            self.look(done)
             if interruption.signal is not None:
                 break
         self.flush(done)
-        self.save(done)
+        if self.checkpoints is not None and done > self.batches.first and self.checkpoints.saved != done:
+            self.save(done, whole=True)
         return done
+
+    def look(self, done: int) -> None:
+        """Do what the schedules ask for after `done` updates: validate, save."""
+        if done == self.training.steps or self.config.validation.includes(done):
+            self.validate(done)
+        if self.checkpoints is not None and self.checkpoints.due(done):
+            self.save(done, whole=self.checkpoints.wants_state(done))
+
+    def save(self, done: int, *, whole: bool) -> None:
+        """Save the model or, to resume from, the whole state; the disk is not waited for."""
+        assert self.checkpoints is not None
+        self.flush(done)
+        started = time.perf_counter()
+        state = TrainingState.of(
+            done,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            skipped=self.skipped,
+            average=self.average,
+            whole=whole,
+        )
+        self.checkpoints.save(state, self.recorder.marks, whole=whole)
+        self.recorder.leave_out(time.perf_counter() - started)
+
+    def restore(self, state: TrainingState) -> None:
+        """Take up a state that was saved."""
+        state.restore(self.objective, self.optimizer, self.average)
+        self.skipped = torch.tensor(float(state.skipped), device=self.device)
 
     def step(self, step: int, views: tuple[View, ...]) -> None:
         """Make one update."""
@@ -135,10 +164,6 @@ class Trainer:
             tokens=sequences * self.config.data.sequence_length,
             sequences=sequences,
         )
-
-    def validation_is_due(self, done: int) -> bool:
-        """Whether the schedule asks for a validation after `done` updates; the last step always does."""
-        return done == self.training.steps or self.config.validation.includes(done)
 
     def validate(self, done: int) -> None:
         """Measure the held-out loss and write it into the log."""

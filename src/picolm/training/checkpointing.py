@@ -1,0 +1,149 @@
+"""Checkpoints: which are made when, how they come onto the disk, and which are superseded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from picolm.config import schema
+from picolm.model.huggingface import SpecialTokens, architecture, save_weights
+from picolm.runs.digest import sha256_of_bytes
+from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.durable import committed_directory, json_bytes, write_json
+from picolm.runs.ledger import Ledger
+from picolm.runs.log import Mark
+from picolm.runs.manifest import MANIFEST, without, write_manifest
+from picolm.runs.resumption import discard
+from picolm.text.tokenizer import Tokenizer
+from picolm.training.averaging import UPDATES
+from picolm.training.state import MODEL, STATE, TrainingState
+from picolm.training.writer import Writer
+
+AVERAGE = "ema"
+"""Where in a checkpoint the averaged model stands, a directory like the checkpoint's own."""
+
+
+class Checkpoints:
+    """Saves a run at the steps of its schedules, off the training thread, and lets go of superseded resume states.
+
+    A checkpoint always holds the model. One that only the schedule of states asked for goes when newer states have
+    taken its place; of one whose model is wanted too, `state/` goes. No other file of a run is ever removed.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: schema.Config,
+        tokenizer: Tokenizer,
+        *,
+        writer: Writer,
+        ledger: Ledger,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Prepare to save.
+
+        Args:
+            run: where checkpoints stand.
+            config: the whole configuration.
+            tokenizer: what the model reads and writes text with.
+            writer: the thread that writes.
+            ledger: takes note of what is complete.
+            warn: is told when something had to be put aside.
+        """
+        self.run, self.config, self.tokenizer = run, config, tokenizer
+        self.writer, self.ledger, self.warn = writer, ledger, warn
+        self.saved: int | None = None
+        """The last step whose whole state was given to the writer."""
+
+    def due(self, done: int) -> bool:
+        """Whether anything is to be saved after `done` updates."""
+        return self.wants_model(done) or self.wants_state(done)
+
+    def wants_model(self, done: int) -> bool:
+        """Whether the model after `done` updates is to stay; a capture refers to its weights."""
+        is_last = done == self.config.training.steps
+        return is_last or self.config.checkpoints.model.includes(done) or self.config.capture.includes(done)
+
+    def wants_state(self, done: int) -> bool:
+        """Whether the whole state after `done` updates is saved; that of the untrained model follows from its seed."""
+        return done > 0 and (done == self.config.training.steps or self.config.checkpoints.state.includes(done))
+
+    def save(self, state: TrainingState, marks: Mapping[str, Mark], *, whole: bool) -> None:
+        """Hand a state to the writer.
+
+        Args:
+            state: training after some updates, on the host.
+            marks: how far the growing files of the run had come.
+            whole: whether a run is to resume from it; else only the model is written.
+        """
+        if whole:
+            self.saved = state.step
+        self.writer.submit(partial(self._write, state, marks, whole))
+
+    def _write(self, state: TrainingState, marks: Mapping[str, Mark], whole: bool) -> None:
+        path = self.run.checkpoint_path(state.step)
+        former = Checkpoint(state.step, path).set_aside("earlier") if path.exists() else None
+        try:
+            with committed_directory(path) as directory:
+                self._fill(directory, state, whole)
+                self._describe(directory, state.step, marks)
+        except BaseException:
+            if former is not None:
+                former.rename(path)
+            raise
+        self.ledger.committed(path, marks)
+        if former is not None:
+            self._compare(Checkpoint(state.step, former), Checkpoint(state.step, path))
+        if whole:
+            self._supersede()
+
+    def _fill(self, directory: Path, state: TrainingState, whole: bool) -> None:
+        self._write_model(directory, state.parameters)
+        if state.average:
+            (directory / AVERAGE).mkdir()
+            # The average knows the trainable parameters only.
+            weights = {name: tensor for name, tensor in state.average.items() if name != UPDATES}
+            self._write_model(directory / AVERAGE, {**state.parameters, **weights})
+        if whole:
+            (directory / STATE).mkdir()
+            state.write(directory / STATE)
+
+    def _describe(self, directory: Path, step: int, marks: Mapping[str, Mark]) -> None:
+        write_manifest(
+            directory,
+            kind="picolm-checkpoint",
+            step=step,
+            transformers=architecture(self.config.model),
+            log=marks[self.run.log_path.name].plain(),
+        )
+
+    def _write_model(self, directory: Path, parameters: Mapping[str, Tensor]) -> None:
+        tokenizer, config = self.tokenizer, self.config.model
+        special = SpecialTokens(tokenizer.separator_id, tokenizer.pad_id, tokenizer.mask_id)
+        weights = {name.removeprefix(MODEL): tensor for name, tensor in parameters.items() if name.startswith(MODEL)}
+        save_weights(config, weights, directory, special)
+        tokenizer.save(directory, config.max_length)
+
+    def _compare(self, former: Checkpoint, fresh: Checkpoint) -> None:
+        """A resumed run makes the checkpoints beyond its beginning again; the old one goes where it is the same."""
+        if not former.damaged() and former.holds_model_of(fresh):
+            shutil.rmtree(former.path)
+        else:
+            self.warn(f"{fresh.path} was written again and is not what it was; the former one is {former.path.name}")
+
+    def _supersede(self) -> None:
+        keep = self.config.checkpoints.keep_states
+        whole = [checkpoint for checkpoint in self.run.checkpoints if checkpoint.has_state]
+        for checkpoint in whole[: -keep if keep else 0]:
+            if self.wants_model(checkpoint.step):
+                manifest = without(checkpoint.path, STATE)
+                self.ledger.changing(checkpoint.path, sha256_of_bytes(json_bytes(manifest)))
+                write_json(checkpoint.path / MANIFEST, manifest)
+                shutil.rmtree(checkpoint.path / STATE)
+            else:
+                self.ledger.removed(checkpoint.path, "superseded")
+                discard(checkpoint.path)
