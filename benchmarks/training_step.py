@@ -102,7 +102,7 @@ def trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Cal
         validation=None,
         recorder=recorder,
         device=device,
-        save=lambda _: None,
+        checkpoints=None,
     )
     valid = np.full(len(tokens), tokens.shape[1])
     sequences = Sequences(tokens, valid, np.arange(len(tokens)), stream="train", step=0)

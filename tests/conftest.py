@@ -65,4 +65,6 @@ def small_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "training.device": "cpu",
         "validation.every": 5,
         "samples.max_tokens": 5,
+        "checkpoints.model.per_doubling": 0,
+        "checkpoints.model.at": [],
     }

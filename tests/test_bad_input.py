@@ -66,8 +66,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> World:
     manifest = json.loads((root / "newer" / "manifest.json").read_text())
     (root / "newer" / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
     shutil.copytree(run.path, root / "damaged")
-    weights = next((root / "damaged").rglob("model.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-1])
+    for weights in (root / "damaged").rglob("model.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-1])
     return {"root": root, "run": run.path, "corpus": corpus, "prepared": prepared}
 
 

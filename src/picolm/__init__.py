@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from picolm.assembly.models import export_model, generate, generate_texts, open_model
-    from picolm.assembly.training import forecast, train
+    from picolm.assembly.training import forecast, resume, train
     from picolm.config.loading import load_config
     from picolm.errors import PicoLMError
     from picolm.model.importing import import_model
@@ -35,6 +35,7 @@ __all__ = [
     "import_model",
     "load_config",
     "open_model",
+    "resume",
     "train",
     "write_run_report",
 ]
@@ -49,6 +50,7 @@ _HOMES = {
     "import_model": "picolm.model.importing",
     "load_config": "picolm.config.loading",
     "open_model": "picolm.assembly.models",
+    "resume": "picolm.assembly.training",
     "train": "picolm.assembly.training",
     "write_run_report": "picolm.report.page",
 }

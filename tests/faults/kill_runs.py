@@ -32,7 +32,7 @@ SETTINGS = [
     "tokenizer.vocab_size=300",
     *("model.d_model=32", "model.n_layers=2", "model.n_heads=4", "model.n_kv_heads=2", "model.d_ffn=48"),
     *("model.max_length=64", "model.dropout=0.1", "schedule.warmup_steps=3"),
-    *("training.steps=40", "training.batch_size=8", "training.flush_every=5", "training.device=cpu"),
+    *("training.steps=60", "training.batch_size=8", "training.flush_every=5", "training.device=cpu"),
     *("training.ema.start=3", "training.threads=1", "validation.every=7", "validation.tokens_per_domain=1000"),
     *("samples.max_tokens=5", "checkpoints.state.every=3", "checkpoints.model.every=10"),
 ]
@@ -61,25 +61,24 @@ class Killer:
         cache = f"data.cache={folder / 'cache'}"
         self.settings = [*SETTINGS, cache, *settings]
         self.reference = folder / "runs" / "reference"
+        self.seconds = 0.0
+        """How long the reference trained, its start left out."""
 
-    def make_reference(self) -> float:
-        """Make the run that nobody kills; how many seconds it took."""
+    def make_reference(self) -> None:
+        """Make the run that nobody kills, and see how long it trains."""
+        process = self._train("reference")
+        self._await_training(process, self.reference)
         started = time.monotonic()
-        self._wait(self._train("reference"))
+        self._wait(process)
+        self.seconds = time.monotonic() - started
         assert not verify_run(RunDirectory(self.reference)).damage
-        return time.monotonic() - started
 
-    def kill_and_resume(self, name: str, seconds: float) -> Outcome:
-        """Make the same run under kills.
-
-        Args:
-            name: of the run.
-            seconds: what the reference took.
-        """
+    def kill_and_resume(self, name: str) -> Outcome:
+        """Make the same run under kills."""
         run, kills, n_kills = self.folder / "runs" / name, 0, self.draw.choice((1, 1, 2, 3))
         process = self._train(name)
         while kills < n_kills:
-            if not self._kill(process, run, seconds):
+            if not self._kill(process, run):
                 if kills:
                     break
                 # It had come to its end before: not a test of anything.
@@ -100,16 +99,24 @@ class Killer:
             shutil.rmtree(run)
         return outcome
 
-    def _kill(self, process: subprocess.Popen[bytes], run: Path, seconds: float) -> bool:
+    def _kill(self, process: subprocess.Popen[bytes], run: Path) -> bool:
         """Kill a process in the middle of its work; whether it was still at work."""
-        delay, waits_for_writing = self.draw.uniform(0.3, 0.95) * seconds, self.draw.random() < 0.5
-        ends = time.monotonic() + delay
+        begun = len(RunDirectory(run).attempts) if run.is_dir() else 0
+        waits_for_writing = self.draw.random() < 0.5
+        if self.draw.random() < 0.85:
+            self._await_training(process, run, begun + 1)
+        ends = time.monotonic() + self.draw.random() * self.seconds
         while time.monotonic() < ends and process.poll() is None:
             time.sleep(0.001)
         while waits_for_writing and process.poll() is None and not list((run / "checkpoints").glob(".step-*partial*")):
             time.sleep(0.0002)
         process.send_signal(signal.SIGKILL)
         return process.wait() == -signal.SIGKILL
+
+    def _await_training(self, process: subprocess.Popen[bytes], run: Path, attempts: int = 1) -> None:
+        """Wait until the attempt of that number has begun: before it, nothing is written but `run.json`."""
+        while process.poll() is None and not (run.is_dir() and len(RunDirectory(run).attempts) >= attempts):
+            time.sleep(0.005)
 
     def _train(self, name: str) -> subprocess.Popen[bytes]:
         # The defaults, whatever a preset says.
@@ -161,10 +168,10 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             killer = Killer(Path(folder), settings, seed=chosen.seed)
-            seconds = killer.make_reference()
-            print(f"{kind}: the reference took {seconds:.1f} s", flush=True)
+            killer.make_reference()
+            print(f"{kind}: the reference trained for {killer.seconds:.1f} s", flush=True)
             for number in range(count):
-                outcome = killer.kill_and_resume(f"run-{number}", seconds)
+                outcome = killer.kill_and_resume(f"run-{number}")
                 failed += bool(outcome.differences)
                 verdict = "; ".join(outcome.differences) or "identical"
                 print(f"{kind} {number}: {outcome.kills} kills, from {outcome.resumed_from}: {verdict}", flush=True)

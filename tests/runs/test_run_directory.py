@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from picolm.errors import PicoLMError
-from picolm.runs.directory import Checkpoint, RunDirectory, free_name
+from picolm.runs.directory import Checkpoint, RunDirectory, free_name, put_aside
 from picolm.runs.durable import committed_directory
 from picolm.runs.log import LogWriter
 from picolm.runs.manifest import DamagedManifestError, write_manifest
@@ -145,7 +145,7 @@ def test_damaged_checkpoint_makes_room_for_its_step(run: RunDirectory) -> None:
     for _ in range(2):
         broken = add_checkpoint(run, 5)
         (broken.path / "model.bin").unlink()
-        moved.append(broken.set_aside().name)
+        moved.append(put_aside(broken.path, "damaged").name)
     good = add_checkpoint(run, 5)
     assert moved == ["step-00000005.damaged", "step-00000005.damaged-2"]
     assert run.latest_checkpoint() == (good, [])

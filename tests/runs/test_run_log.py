@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import math
 import os
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picolm.errors import PicoLMError
-from picolm.runs.log import LogWriter, cut_log, read_log
+from picolm.runs.log import LogWriter, Mark, cut_log, read_log
 
 
 @pytest.fixture
@@ -127,14 +128,50 @@ def test_short_writes_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [line["step"] for line in read_log(path)] == [1, 2]
 
 
-def test_cut_back_forgets_later_steps_and_nothing_else(path: Path) -> None:
-    write(path, {"event": "note"}, {"step": 1, "loss": math.nan, "text": "é"}, {"step": 2}, {"step": 3})
-    lines = path.read_bytes().splitlines(keepends=True)
+LINES = ({"event": "note"}, {"step": 1, "loss": math.nan, "text": "é"}, {"step": 2}, {"step": 3})
+
+
+def mark_after(path: Path, n_lines: int) -> Mark:
+    data = b"".join(path.read_bytes().splitlines(keepends=True)[:n_lines])
+    return Mark(len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_a_writer_knows_how_far_the_file_has_come(path: Path) -> None:
+    with LogWriter(path) as writer:
+        for number, line in enumerate(LINES):
+            writer.append(line)
+            assert writer.mark == mark_after(path, number)
+            writer.commit()
+            assert writer.mark == mark_after(path, number + 1)
+    with LogWriter(path) as writer:
+        assert writer.mark == mark_after(path, len(LINES))
+
+
+def test_cut_back_leaves_exactly_what_there_was_at_the_mark(path: Path) -> None:
+    write(path, *LINES)
+    mark, lines = mark_after(path, 3), path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines) + b'{"step":')
-    cut_log(path, 2)
+    assert cut_log(path, mark, 2) is None
     assert path.read_bytes() == b"".join(lines[:3])
 
 
-def test_cutting_a_log_that_is_not_there_makes_none(path: Path) -> None:
-    cut_log(path, 2)
-    assert not path.exists()
+@pytest.mark.parametrize("flipped", [b"e", b"2"])
+def test_cutting_a_changed_log_keeps_its_whole_lines_and_the_old_file(path: Path, flipped: bytes) -> None:
+    write(path, *LINES)
+    mark, lines = mark_after(path, 3), path.read_bytes().splitlines(keepends=True)
+    # The second line is torn, or the first says something else.
+    lines[1 if flipped == b"2" else 0] = lines[1].replace(b"{", flipped) if flipped == b"2" else b'{"event":"n0te"}\n'
+    path.write_bytes(b"".join(lines))
+    sentence = cut_log(path, mark, 2)
+    assert sentence is not None and "was changed since step 2" in sentence and "log.jsonl.damaged" in sentence
+    kept = [lines[0], lines[2]] if flipped == b"2" else lines[:3]
+    assert path.read_bytes() == b"".join(kept)
+    assert path.with_name("log.jsonl.damaged").read_bytes() == b"".join(lines)
+
+
+def test_cutting_a_log_that_is_gone_says_so(path: Path) -> None:
+    write(path, *LINES)
+    mark = mark_after(path, 2)
+    path.unlink()
+    assert "0 whole lines" in str(cut_log(path, mark, 2))
+    assert path.read_bytes() == b""

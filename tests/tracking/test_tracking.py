@@ -150,7 +150,7 @@ def test_a_tracker_that_fails_in_mid_run_is_named_once_and_left_out(
     assert run.checkpoints[-1].step == 12
     said = [line for line in capfd.readouterr().err.splitlines() if "tracking" in line]
     assert said == [
-        "tracking: wandb failed and is left out from here on (OSError('no route to host')); the run goes on"
+        "picolm: tracking: wandb failed and is left out from here on (OSError('no route to host')); the run goes on"
     ]
     assert '"step": 6' in (run.path / "fake.jsonl").read_text()
     assert list((run.path / "tensorboard").iterdir())

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from picolm.config import schema
-from picolm.errors import PicoLMError
+from picolm.errors import PicoLMError, to_standard_error
 from picolm.model.continuation import Continuation, continue_texts
 from picolm.model.exporting import PRECISIONS, export_directory
 from picolm.model.generation import Sampling
@@ -21,6 +21,8 @@ from picolm.text.tokenizer import Tokenizer
 def model_directory(target: Path) -> Path:
     """The directory of a model: a run's newest whole checkpoint, a checkpoint, or any directory with a `config.json`.
 
+    Damage of newer checkpoints is told on standard error.
+
     Raises:
         PicoLMError: there is nothing of the kind, or a checkpoint is damaged.
     """
@@ -32,6 +34,8 @@ def model_directory(target: Path) -> Path:
     checkpoint, damage = run.latest_checkpoint()
     if checkpoint is None:
         raise PicoLMError(damage[0] if damage else f"run {target} has no checkpoint yet")
+    for sentence in damage:
+        to_standard_error(f"{sentence}; step {checkpoint.step} is taken")
     return checkpoint.path
 
 

@@ -114,10 +114,10 @@ def resume(
     """
     run = RunDirectory.open(Path(path))
     with RunLock(run.path):
-        if read_ledger(run.path).ended == run.identity["config"]["training"]["steps"]:
+        point = find_resume_point(run)
+        if not point.warnings and read_ledger(run.path).ended == run.identity["config"]["training"]["steps"]:
             return run
         ingredients = reopen(run, progress, verify=True)
-        point = find_resume_point(run)
         warnings = [*point.warnings, *make_ready(run, point)]
         for sentence in warnings:
             warn(sentence)

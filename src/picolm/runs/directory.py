@@ -58,15 +58,6 @@ class Checkpoint:
         """Folders that were removed because newer ones took their place."""
         return [str(folder) for folder in self.manifest.get(SUPERSEDED, [])]
 
-    def holds_model_of(self, other: Checkpoint) -> bool:
-        """Whether both hold the same model, by the manifests."""
-        return _model_files(self) == _model_files(other)
-
-    def set_aside(self, reason: str = "damaged") -> Path:
-        """Rename it, so that its step can be written again and nothing is lost; the new path ends with the reason."""
-        names = {path.name for path in self.path.parent.iterdir()}
-        return self.path.rename(self.path.with_name(_free(names, f"{self.path.name}.{reason}")))
-
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -208,6 +199,12 @@ def free_name(runs_dir: Path, stem: str) -> str:
     return _free({path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set(), stem)
 
 
+def put_aside(path: Path, reason: str) -> Path:
+    """Rename a directory, so that its name is free and nothing is lost; the new path, which ends with the reason."""
+    names = {other.name for other in path.parent.iterdir()}
+    return path.rename(path.with_name(_free(names, f"{path.name}.{reason}")))
+
+
 def _free(taken: set[str], stem: str) -> str:
     if stem not in taken:
         return stem
@@ -215,10 +212,6 @@ def _free(taken: set[str], stem: str) -> str:
     while f"{stem}-{number}" in taken:
         number += 1
     return f"{stem}-{number}"
-
-
-def _model_files(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {name: entry for name, entry in checkpoint.manifest["files"].items() if not name.startswith("state/")}
 
 
 def _has_manifest(checkpoint: Checkpoint) -> bool:

@@ -38,6 +38,7 @@ class Ledger:
         self._last = ""
         for _, line in read_lines(run_dir / LEDGER):
             self._last = str(line.get(SEAL))
+        self._known = set(read_ledger(run_dir).committed)
 
     def committed(self, path: Path, marks: Mapping[str, Mark] | None = None) -> None:
         """Take note that a file, or a directory with a manifest, is complete.
@@ -57,6 +58,10 @@ class Ledger:
     def removed(self, path: Path, reason: str) -> None:
         """Take note that something is about to be removed on purpose."""
         self.append({"event": "removed", "path": self._name(path), "reason": reason})
+
+    def knows(self, path: Path) -> bool:
+        """Whether a thing that was there when the ledger was opened is in it."""
+        return self._name(path) in self._known
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line, whole and on the disk."""

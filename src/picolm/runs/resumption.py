@@ -5,19 +5,24 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_bytes
-from picolm.runs.directory import RUN_FILE, Checkpoint, RunDirectory
+from picolm.runs.directory import RUN_FILE, Checkpoint, RunDirectory, put_aside
 from picolm.runs.durable import discard_partials
 from picolm.runs.ledger import LEDGER, Holdings, Ledger, read_ledger, seal_of
 from picolm.runs.log import Mark, cut_log
-from picolm.runs.manifest import MANIFEST
+from picolm.runs.manifest import read_manifest, verify
 
 EMPTY = Mark(0, sha256_of_bytes(b""))
 """The mark of a log without lines."""
+STEP_FOLDERS = ("checkpoints", "captures")
+"""Where in a run the directories of single steps stand."""
 REMOVING = ".removing"
 """How the name of a hidden directory ends that is being removed."""
+EARLIER = ".earlier"
+"""How the name of a directory ends that a resumed run will make again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,11 @@ class ResumePoint:
         checkpoint: what it goes on from; None: the beginning.
         damaged: newer checkpoints that cannot be used.
         warnings: one sentence for each damage that was seen.
-        ledger_is_whole: whether the ledger can be continued.
     """
 
     checkpoint: Checkpoint | None
     damaged: tuple[Checkpoint, ...] = ()
     warnings: list[str] = field(default_factory=list)
-    ledger_is_whole: bool = True
 
     @property
     def step(self) -> int:
@@ -66,12 +69,35 @@ def find_resume_point(run: RunDirectory) -> ResumePoint:
             warnings += damage
             damaged.append(checkpoint)
         elif checkpoint.has_state:
-            return ResumePoint(checkpoint, tuple(damaged), warnings, not holdings.faults)
-    missing = [path for path in sorted(holdings.committed) if not (run.path / path).exists()]
-    lost = [f"{run.path / path} is missing" for path in missing if path.startswith("checkpoints/")]
+            return ResumePoint(checkpoint, tuple(damaged), warnings)
+    lost = [f"{run.path / path} is missing" for path in _missing(run, holdings)]
     if damaged or lost:
         raise PicoLMError(f"{run.path} has no whole checkpoint that it could resume from: {'; '.join(warnings + lost)}")
-    return ResumePoint(None, (), warnings, not holdings.faults)
+    return ResumePoint(None, (), warnings)
+
+
+def _missing(run: RunDirectory, holdings: Holdings) -> list[str]:
+    folders = tuple(f"{folder}/" for folder in STEP_FOLDERS)
+    return [path for path in sorted(holdings.committed) if path.startswith(folders) and not (run.path / path).exists()]
+
+
+def unnamed(run: RunDirectory, holdings: Holdings) -> tuple[list[Path], list[Path]]:
+    """Directories of steps that the ledger does not name.
+
+    Between a rename and a line of the ledger a process can be killed, but only once.
+
+    Returns:
+        Those that became complete just before a process was killed; and those that the ledger must have named.
+    """
+    fresh: list[Path] = []
+    forgotten: list[Path] = []
+    for folder in STEP_FOLDERS:
+        paths = steps_in(run.path / folder)
+        for path in paths:
+            name = path.relative_to(run.path).as_posix()
+            if name not in holdings.committed and name not in holdings.removed:
+                (fresh if path == paths[-1] else forgotten).append(path)
+    return fresh, forgotten
 
 
 def checkpoint_damage(run: RunDirectory, checkpoint: Checkpoint, holdings: Holdings) -> list[str]:
@@ -88,30 +114,51 @@ def checkpoint_damage(run: RunDirectory, checkpoint: Checkpoint, holdings: Holdi
 def make_ready(run: RunDirectory, point: ResumePoint) -> list[str]:
     """Bring the directory to where the run goes on; the run must be locked.
 
-    What was half-written or half-removed goes. Damaged checkpoints, and a damaged ledger or log, are put aside. The log
-    is cut back.
+    What was half-written or half-removed goes. The log is cut back, and what was saved of later steps is put aside
+    until it is made again. Damaged checkpoints, and a damaged ledger or log, are put aside for good.
 
     Returns:
-        One sentence for each thing that was put aside.
+        One sentence for each thing that was put aside for good.
     """
     warnings = []
-    for folder in (run.path, run.path / "checkpoints", run.path / "captures", run.path / "metrics"):
+    for folder in (run.path, *(run.path / name for name in (*STEP_FOLDERS, "metrics"))):
         discard_partials(folder)
-    clear_removed(run)
-    if not point.ledger_is_whole:
+    _clear_removed(run)
+    holdings = read_ledger(run.path)
+    warnings += [f"{run.path / LEDGER} lacks {path.name}: it was cut short" for path in unnamed(run, holdings)[1]]
+    if holdings.faults:
         warnings += _renew_ledger(run)
-    known = read_ledger(run.path).committed
     with Ledger(run.path) as ledger:
+        for name in _missing(run, holdings):
+            ledger.removed(run.path / name, "missing")
+            warnings.append(f"{run.path / name} is missing")
         for checkpoint in point.damaged:
             ledger.removed(checkpoint.path, "damaged")
-            warnings.append(f"{checkpoint.path} was put aside as {checkpoint.set_aside().name}")
-        for checkpoint in run.checkpoints:
-            if checkpoint.path.relative_to(run.path).as_posix() not in known and not checkpoint.damaged():
-                ledger.committed(checkpoint.path)
+            warnings.append(f"{checkpoint.path} was put aside as {put_aside(checkpoint.path, 'damaged').name}")
+        for path in (path for folder in STEP_FOLDERS for path in steps_in(run.path / folder)):
+            is_later = point.checkpoint is None or int(path.name[len("step-") :]) > point.step
+            warnings += _bring_back(path, is_later, ledger)
         # Before the cut: a log that is longer than its mark is whole, one that is shorter is not.
         ledger.append({"event": "resumed", "step": point.step, "marks": {run.log_path.name: point.log.plain()}})
     loss = cut_log(run.log_path, point.log, point.step)
     return warnings if loss is None else [*warnings, loss]
+
+
+def settle_earlier(path: Path) -> list[str]:
+    """Compare what a resumed run made again with what it had put aside.
+
+    Where both are the same, resume states aside, the earlier one is removed.
+
+    Returns:
+        One sentence for each that is not the same, and so stays.
+    """
+    sentences = []
+    for earlier in sorted(path.parent.glob(f"{path.name}{EARLIER}*")):
+        if not verify(earlier) and _lasting_files(earlier) == _lasting_files(path):
+            discard(earlier)
+        else:
+            sentences.append(f"{path} was made again and is not what it was; the former one is {earlier.name}")
+    return sentences
 
 
 def discard(path: Path) -> None:
@@ -119,10 +166,33 @@ def discard(path: Path) -> None:
     shutil.rmtree(path.rename(path.with_name(f".{path.name}{REMOVING}")))
 
 
-def clear_removed(run: RunDirectory) -> None:
+def steps_in(folder: Path) -> list[Path]:
+    """The directories of single steps in a folder, by step."""
+    paths = [path for path in folder.glob("step-*") if path.is_dir() and path.name[len("step-") :].isdecimal()]
+    return sorted(paths, key=lambda path: int(path.name[len("step-") :]))
+
+
+def _bring_back(path: Path, is_later: bool, ledger: Ledger) -> list[str]:
+    """Put aside what was saved of a later step; else see that the ledger knows it."""
+    if is_later:
+        ledger.removed(path, "to be made again")
+        put_aside(path, EARLIER.removeprefix("."))
+        return []
+    if not ledger.knows(path) and not verify(path):
+        ledger.committed(path)
+    return settle_earlier(path)
+
+
+def _lasting_files(directory: Path) -> dict[str, Any]:
+    files = read_manifest(directory)["files"]
+    return {name: entry for name, entry in files.items() if not name.startswith("state/")}
+
+
+def _clear_removed(run: RunDirectory) -> None:
     """Finish what a process that was killed had begun to remove."""
-    for path in (run.path / "checkpoints").glob(f".*{REMOVING}"):
-        shutil.rmtree(path)
+    for folder in STEP_FOLDERS:
+        for path in (run.path / folder).glob(f".*{REMOVING}"):
+            shutil.rmtree(path)
     for checkpoint in run.checkpoints:
         for folder in checkpoint.superseded:
             if (checkpoint.path / folder).is_dir():
@@ -137,7 +207,7 @@ def _renew_ledger(run: RunDirectory) -> list[str]:
         old.replace(aside)
     with Ledger(run.path) as ledger:
         ledger.committed(run.path / RUN_FILE)
-        for folder in ("checkpoints", "captures"):
-            for path in sorted((run.path / folder).glob(f"step-*/{MANIFEST}")):
-                ledger.committed(path.parent)
+        for path in (path for folder in STEP_FOLDERS for path in steps_in(run.path / folder)):
+            if not verify(path):
+                ledger.committed(path)
     return [f"a new {LEDGER} was begun" + (f"; the old one is {aside.name}" if aside.exists() else "")]

@@ -12,6 +12,7 @@ from picolm.runs.directory import RUN_FILE, RunDirectory
 from picolm.runs.ledger import LEDGER, Holdings, read_ledger, seal_of
 from picolm.runs.log import read_lines, whole_length
 from picolm.runs.manifest import MANIFEST, verify
+from picolm.runs.resumption import STEP_FOLDERS, unnamed
 
 REPORT = "report.html"
 _HASH_COMMENT = "<!-- sha256 of all before this comment: "
@@ -64,6 +65,10 @@ def verify_run(run: RunDirectory) -> Verification:
     damage += _report_damage(run.path / REPORT, holdings)
     if not holdings.faults:
         damage += _unknown(run, holdings, notes)
+    ledger = run.path / LEDGER
+    if ledger.is_file() and whole_length(data := ledger.read_bytes()) < len(data):
+        # A kill can tear the last line and does no harm; with other damage, more than that line is gone.
+        (damage if damage else notes).append(f"{ledger} ends in a torn line")
     return Verification(str(run.path), files, damage, notes)
 
 
@@ -122,24 +127,16 @@ def _report_damage(path: Path, holdings: Holdings) -> list[str]:
 
 def _unknown(run: RunDirectory, holdings: Holdings, notes: list[str]) -> list[str]:
     """What stands in the run although the ledger does not say so."""
-    damage = []
-    for folder in ("checkpoints", "captures"):
-        directory = run.path / folder
-        paths = sorted(directory.iterdir()) if directory.is_dir() else []
-        named = [path for path in paths if path.name.startswith("step-") and path.suffix == ""]
-        for path in paths:
-            if path.relative_to(run.path).as_posix() in holdings.committed:
-                continue
+    fresh, forgotten = unnamed(run, holdings)
+    for path in fresh:
+        notes.append(f"{path} is not in {LEDGER}: it became complete just before a process was killed")
+    for folder in STEP_FOLDERS:
+        for path in sorted((run.path / folder).glob("*step-*")):
             if path.name.startswith("."):
                 notes.append(f"{path} is half-written or half-removed; the next resume removes it")
-            elif path in named and path == named[-1]:
-                # Between a rename and a line of the ledger a process can be killed, but only once.
-                notes.append(f"{path} is not in {LEDGER}: it became complete just before a process was killed")
-            elif path in named:
-                damage.append(f"{run.path / LEDGER} lacks {path.name}: it was cut short")
-            elif path.name.startswith("step-"):
-                notes.append(f"{path} was put aside")
-    return damage
+            elif path.relative_to(run.path).as_posix() in holdings.removed or path.suffix:
+                notes.append(f"{path} was put aside, or is about to be removed")
+    return [f"{run.path / LEDGER} lacks {path.name}: it was cut short" for path in forgotten]
 
 
 def _files(path: Path) -> list[Path]:

@@ -12,12 +12,12 @@ from torch import Tensor
 from picolm.config import schema
 from picolm.model.huggingface import SpecialTokens, architecture, save_weights
 from picolm.runs.digest import sha256_of_bytes
-from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.directory import RunDirectory
 from picolm.runs.durable import committed_directory, json_bytes, write_json
 from picolm.runs.ledger import Ledger
 from picolm.runs.log import Mark
 from picolm.runs.manifest import MANIFEST, without, write_manifest
-from picolm.runs.resumption import discard
+from picolm.runs.resumption import discard, settle_earlier
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.averaging import UPDATES
 from picolm.training.state import MODEL, STATE, TrainingState
@@ -86,18 +86,12 @@ class Checkpoints:
 
     def _write(self, state: TrainingState, marks: Mapping[str, Mark], whole: bool) -> None:
         path = self.run.checkpoint_path(state.step)
-        former = Checkpoint(state.step, path).set_aside("earlier") if path.exists() else None
-        try:
-            with committed_directory(path) as directory:
-                self._fill(directory, state, whole)
-                self._describe(directory, state.step, marks)
-        except BaseException:
-            if former is not None:
-                former.rename(path)
-            raise
+        with committed_directory(path) as directory:
+            self._fill(directory, state, whole)
+            self._describe(directory, state.step, marks)
         self.ledger.committed(path, marks)
-        if former is not None:
-            self._compare(Checkpoint(state.step, former), Checkpoint(state.step, path))
+        for sentence in settle_earlier(path):
+            self.warn(sentence)
         if whole:
             self._supersede()
 
@@ -127,13 +121,6 @@ class Checkpoints:
         weights = {name.removeprefix(MODEL): tensor for name, tensor in parameters.items() if name.startswith(MODEL)}
         save_weights(config, weights, directory, special)
         tokenizer.save(directory, config.max_length)
-
-    def _compare(self, former: Checkpoint, fresh: Checkpoint) -> None:
-        """A resumed run makes the checkpoints beyond its beginning again; the old one goes where it is the same."""
-        if not former.damaged() and former.holds_model_of(fresh):
-            shutil.rmtree(former.path)
-        else:
-            self.warn(f"{fresh.path} was written again and is not what it was; the former one is {former.path.name}")
 
     def _supersede(self) -> None:
         keep = self.config.checkpoints.keep_states
