@@ -25,7 +25,7 @@ from picolm.model.initialization import build_model
 from picolm.model.size import flops_per_token
 from picolm.objective.causal import CausalFormulation
 from picolm.runs.directory import RunDirectory
-from picolm.seams import Objective, Sequences
+from picolm.seams import Objective, Sequences, View
 from picolm.training.batches import Batches
 from picolm.training.numerics import numerics
 from picolm.training.plan import EpochPlan
@@ -88,6 +88,12 @@ def _timed(step: Callable[[], None]) -> float:
 
 def trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Callable[[], None]:
     """A step of PicoLM's trainer on fixed tokens, as a function without arguments."""
+    trainer, views = trainer_on(config, tokens, folder)
+    return lambda: trainer.step(100, views)
+
+
+def trainer_on(config: schema.Config, tokens: np.ndarray, folder: Path) -> tuple[Trainer, tuple[View, ...]]:
+    """PicoLM's trainer, and views of fixed tokens."""
     formulation = CausalFormulation()
     plan = EpochPlan(n_rows=len(tokens), batch_size=len(tokens), fingerprint="benchmark", seed=0)
     device = torch.device("cpu")
@@ -108,7 +114,7 @@ def trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Cal
     sequences = Sequences(tokens, valid, np.arange(len(tokens)), stream="train", step=0)
     views = formulation.views(sequences, measure=False)
     trainer.objective.train()
-    return lambda: trainer.step(100, views)
+    return trainer, views
 
 
 def _plain_step(config: schema.Config, tokens: torch.Tensor) -> Callable[[], None]:

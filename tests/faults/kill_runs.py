@@ -126,10 +126,10 @@ class Killer:
         return self._start("train", str(config), *self.settings, "--name", name, "--runs-dir", runs)
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        output = (self.folder / "output.txt").open("ab")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "picolm", *arguments]
-        return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        with (self.folder / "output.txt").open("ab") as output:
+            return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         if process.wait():

@@ -212,10 +212,15 @@ def checkpoints(record: Record) -> Markup:
     if not record.checkpoints:
         return Markup()
     rows = [
-        [numbers.whole(item.step), numbers.size(item.size_bytes), element("code", f"checkpoints/{item.path.name}")]
+        [
+            numbers.whole(item.step),
+            numbers.size(item.size_bytes),
+            "model, state" if item.has_state else "model",
+            element("code", f"checkpoints/{item.path.name}"),
+        ]
         for item in record.checkpoints
     ]
-    listed = data_table(("Step", "Size", "Directory"), rows, (0, 1))
+    listed = data_table(("Step", "Size", "Holds", "Directory"), rows, (0, 1))
     total = f"{len(rows)} checkpoints, {numbers.size(sum(item.size_bytes for item in record.checkpoints))}"
     if len(rows) <= _FEW_CHECKPOINTS:
         return listed

@@ -44,9 +44,9 @@ class Checkpoint:
         """Size of all files together, by the manifest."""
         return sum(entry["bytes"] for entry in self.manifest["files"].values())
 
-    def damaged(self) -> list[str]:
-        """Compare every file with the manifest (reads all bytes); one sentence for each damage."""
-        return verify(self.path)
+    def damaged(self, *, hashes: bool = True) -> list[str]:
+        """Compare every file with the manifest; one sentence for each damage. Without `hashes` by name and size only."""
+        return verify(self.path, hashes=hashes)
 
     @property
     def has_state(self) -> bool:

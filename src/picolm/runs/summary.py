@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from picolm.runs.directory import RunDirectory
+from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.manifest import DamagedManifestError
 from picolm.runs.timings import total_seconds, typical_speed
 
 
@@ -14,7 +15,7 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
     Returns:
         Identity (`name`, `path`, `config_hash`, `parameters`, `data`, `seeds`), progress (`step`, `steps`, `tokens`,
         `seconds`, `tokens_per_second`, `skipped`), results (`train_loss`; `validation` with the first and last record;
-        `samples`) and `checkpoints`.
+        `samples`) and `checkpoints` (for each `step`, `path`, `bytes`, `holds`, `damage`).
     """
     identity, log, timings = run.identity, run.log, run.timings
     training = [line for line in log if line["event"] == "train"]
@@ -36,8 +37,16 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
         "train_loss": last.get("loss"),
         "validation": {"first": validations[0], "last": validations[-1]} if validations else None,
         "samples": [{"prompt": line["prompt"], "text": line["text"]} for line in log if line["event"] == "sample"],
-        "checkpoints": [
-            {"step": checkpoint.step, "path": str(checkpoint.path), "bytes": checkpoint.size_bytes}
-            for checkpoint in run.checkpoints
-        ],
+        "checkpoints": [_checkpoint(checkpoint) for checkpoint in run.candidates()],
     }
+
+
+def _checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What stands in a checkpoint; its files are compared with its manifest by name and size only."""
+    damage = checkpoint.damaged(hashes=False)
+    try:
+        holds = ["model", "state"] if checkpoint.has_state else ["model"]
+        size = checkpoint.size_bytes
+    except DamagedManifestError:
+        holds, size = [], sum(file.stat().st_size for file in checkpoint.path.rglob("*") if file.is_file())
+    return {"step": checkpoint.step, "path": str(checkpoint.path), "bytes": size, "holds": holds, "damage": damage}

@@ -68,11 +68,21 @@ def print_run(summary: Mapping[str, Any]) -> None:
     if summary["validation"]:
         _print_validation(summary["validation"])
     if summary["checkpoints"]:
-        rows = [[c["path"], readable_size(c["bytes"])] for c in summary["checkpoints"]]
-        print_table(["checkpoint", "size"], rows)
+        _print_checkpoints(summary["checkpoints"])
     for sample in summary["samples"]:
         text = f"[bold]{escape(printable(sample['prompt']))}[/bold]{escape(printable(sample['text']))}"
         console.print(f"[dim]sample[/dim] {text}", highlight=False)
+
+
+def _print_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        [c["path"], f"{c['step']:,}", " + ".join(c["holds"]), readable_size(c["bytes"]), "; ".join(c["damage"])]
+        for c in checkpoints
+    ]
+    # Nearly always there is none, and then the column would only be narrow.
+    shown = 5 if any(row[4] for row in rows) else 4
+    columns = ["checkpoint", "step", "holds", "size", "damage"]
+    print_table(columns[:shown], [row[:shown] for row in rows])
 
 
 def print_data(summary: Mapping[str, Any]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
+
+_NICENESS = 10
 
 
 class Writer:
@@ -16,7 +21,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="picolm-writer")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="picolm-writer", initializer=_step_back)
         self._running: Future[None] | None = None
 
     def submit(self, task: Callable[[], None]) -> None:
@@ -43,6 +48,13 @@ class Writer:
                 self.wait()
         finally:
             self._thread.shutdown(wait=True)
+
+
+def _step_back() -> None:
+    """Let the threads that compute go first: hashing a checkpoint takes seconds of a core, and nobody waits for it."""
+    # On Linux a thread has a priority of its own; elsewhere the call would slow the whole process down.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def host_copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
