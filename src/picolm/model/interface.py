@@ -42,7 +42,7 @@ class LanguageModel(nn.Module, ABC):
 
     @property
     def residual(self) -> tuple[str, ...]:
-        """Paths of the modules whose outputs [B, T, D] are the residual stream, if there is one, from the embedding on."""
+        """Paths of the modules whose outputs [B, T, D] are the residual stream, from the embedding on; empty: none."""
         return ()
 
     def logits(self, hidden: Tensor) -> Tensor:

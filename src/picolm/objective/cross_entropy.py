@@ -51,8 +51,9 @@ def linear_cross_entropies(hidden: Tensor, output_matrix: Tensor, targets: Tenso
         Nats [...], in float32 at least; the logits are computed chunk by chunk.
     """
     flat_hidden, flat_targets = hidden.flatten(0, -2), targets.flatten()
-    rows = loss_rows(*output_matrix.shape, hidden.device.type)
-    chunks = zip(flat_hidden.split(rows), flat_targets.split(rows), strict=True)
+    vocab_size, width = output_matrix.shape
+    rows = loss_rows(vocab_size, width, hidden.device.type)
+    chunks = zip(torch.split(flat_hidden, rows), torch.split(flat_targets, rows), strict=True)
     losses = torch.cat([_each(some, output_matrix, wanted) for some, wanted in chunks])
     return losses.masked_fill(flat_targets == IGNORE, torch.nan).view(targets.shape)
 

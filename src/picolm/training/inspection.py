@@ -23,11 +23,18 @@ _HIDDEN = Site("", lambda module, arguments, output: output)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows to look at."""
+    """Rows to look at, as one forward sees them."""
 
-    views: tuple[View, ...]
+    view: View
     lengths: IntArray | None = None
     """[R]: how many input positions of each row are text, not padding; None: all."""
+
+
+def by_view(name: str, views: tuple[View, ...], lengths: IntArray | None = None) -> dict[str, Batch]:
+    """Name the views of some rows: `name` where they have one view, as a rule, else `name.view`."""
+    if len(views) == 1:
+        return {name: Batch(views[0], lengths)}
+    return {f"{name}.{view.name}": Batch(view, lengths) for view in views}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Findings:
-    """What was seen, on the host and in the model's own precision.
-
-    With several views, names begin with the view's: `causal/layers.0.mlp`.
-    """
+    """What was seen, on the host and in the model's own precision."""
 
     activations: dict[str, Tensor] = field(default_factory=dict)
     """By site: [R, T or P, ...], or [R, heads, T or P, ...] inside attention. NaN at positions that a row has not."""
@@ -61,8 +65,8 @@ class Findings:
 def inspect(objective: Objective, batch: Batch, wanted: Wanted, *, batch_size: int, device: torch.device) -> Findings:
     """Look at a batch.
 
-    Gradients are those of `Objective.total` over the whole batch: sums over its micro-batches, divided by the number of
-    all its units. So `batch_size` changes nothing beyond rounding.
+    Gradients are those of `Objective.total` over the whole batch: each micro-batch gives a sum that is divided by the
+    number of units in all of them. So `batch_size` changes nothing beyond rounding.
 
     Args:
         objective: the model and the loss.
@@ -71,21 +75,22 @@ def inspect(objective: Objective, batch: Batch, wanted: Wanted, *, batch_size: i
         batch_size: rows per forward.
         device: where the objective lives.
     """
-    findings = Findings()
-    sums = {name: torch.zeros_like(parameter) for name, parameter in wanted.parameters.items()}
-    with eager_twin(objective, device), torch.set_grad_enabled(bool(sums)):
-        for view in batch.views:
-            prefix = f"{view.name}/" if len(batch.views) > 1 else ""
-            look = _Look(objective, wanted, device)
-            start = 0
-            for part in view.cut(batch_size):
-                lengths = None if batch.lengths is None else batch.lengths[start : start + part.n_rows]
-                start += part.n_rows
-                _add(sums, look(part, lengths, view.n_units))
-            findings.activations |= {f"{prefix}{name}": torch.cat(parts) for name, parts in look.activations.items()}
-            findings.token_losses |= {f"{prefix}{name}": torch.cat(parts) for name, parts in look.token_losses.items()}
-    findings.gradients = {name: total.cpu() for name, total in sums.items()}
-    return findings
+    look = _Look(objective, wanted, device)
+    gradients = {name: torch.zeros_like(parameter) for name, parameter in wanted.parameters.items()}
+    units, start = batch.view.n_units, 0
+    with eager_twin(objective, device), torch.set_grad_enabled(bool(gradients)):
+        for part in batch.view.cut(batch_size):
+            lengths = None if batch.lengths is None else batch.lengths[start : start + part.n_rows]
+            start += part.n_rows
+            for total, share in zip(gradients.values(), look(part, lengths, units), strict=True):
+                # A parameter that no term of this view reaches has no share.
+                if share is not None:
+                    total += share
+    return Findings(
+        activations={name: torch.cat(parts) for name, parts in look.activations.items()},
+        gradients={name: total.cpu() for name, total in gradients.items()},
+        token_losses={name: torch.cat(parts) for name, parts in look.token_losses.items()},
+    )
 
 
 def chosen_positions(lengths: Iterable[int], positions: tuple[int, ...]) -> Tensor:
@@ -165,10 +170,3 @@ class _Look:
 
 # No site is called so: a name of one has no space.
 _RETURNED = "what the model returns"
-
-
-def _add(sums: Mapping[str, Tensor], parts: tuple[Tensor | None, ...]) -> None:
-    # A parameter that no term of this view reaches has no part; where nothing was asked for there are no parts at all.
-    for total, part in zip(sums.values(), parts, strict=True):
-        if part is not None:
-            total += part

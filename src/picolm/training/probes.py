@@ -17,7 +17,7 @@ from picolm.runs.captures import probe_path
 from picolm.runs.durable import make_parents, write_bytes
 from picolm.seams import Formulation, Sequences
 from picolm.text.tokenizer import Tokenizer
-from picolm.training.inspection import Batch
+from picolm.training.inspection import Batch, by_view
 
 _NEEDED = ("tokens", "valid", "documents")
 
@@ -47,12 +47,12 @@ def build_probes(
             rows = _draw(name, probe, config, held_out, tokenizer)
             make_parents(path)
             write_bytes(path, save(dict(rows.arrays)))
-        probes[name] = batch_of(name, rows, formulation)
+        probes |= batches_of(name, rows, formulation)
     return probes
 
 
-def batch_of(name: str, rows: ProbeRows, formulation: Formulation) -> Batch:
-    """Turn rows into views. What the views draw (masks) is keyed by the probe's name, so it is the same in every run."""
+def batches_of(name: str, rows: ProbeRows, formulation: Formulation) -> dict[str, Batch]:
+    """Turn rows into a view. What a view draws (masks) is keyed by the probe's name, so it is the same in every run."""
     sequences = Sequences(
         tokens=rows.tokens,
         valid=rows.valid,
@@ -64,7 +64,7 @@ def batch_of(name: str, rows: ProbeRows, formulation: Formulation) -> Batch:
     )
     # The last token of a full row is predicted only; it is no input.
     lengths = np.minimum(rows.valid, rows.tokens.shape[1] - 1)
-    return Batch(formulation.views(sequences, measure=True), lengths)
+    return by_view(name, formulation.views(sequences, measure=True), lengths)
 
 
 def load_rows(path: Path, length: int) -> ProbeRows:
@@ -78,7 +78,7 @@ def load_rows(path: Path, length: int) -> ProbeRows:
         PicoLMError: the file is damaged, or holds rows of another length.
     """
     try:
-        arrays: Mapping[str, np.ndarray] = load(path.read_bytes())  # type: ignore[type-arg]
+        arrays: Mapping[str, np.ndarray] = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise PicoLMError(f"{path} is damaged: {error}; remove it, and it is drawn again") from error
     shape = arrays["tokens"].shape if set(_NEEDED) <= arrays.keys() else None
