@@ -195,7 +195,7 @@ def test_the_peak_of_memory_is_near_the_forecast(shape: str, corpus: Path, tmp_p
         "tokenizer.vocab_size": 300,
         "training": {"steps": 3, "batch_size": 8, "device": "cpu"},
         "schedule.warmup_steps": 1,
-        "validation.at_start": False,
+        "validation.at": [],
         **MEMORY_SHAPES[shape],
     }
     done = subprocess.run(

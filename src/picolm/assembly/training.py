@@ -31,6 +31,8 @@ from picolm.text.tokenizer import Tokenizer
 from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.capture import build_capture
+from picolm.training.capture_size import check_room
 from picolm.training.forecast import Forecast, measured_rates
 from picolm.training.forecast import forecast as forecast_run
 from picolm.training.interruption import Interruption
@@ -39,6 +41,7 @@ from picolm.training.recorder import Recorder
 from picolm.training.saving import save_checkpoint
 from picolm.training.trainer import Trainer
 from picolm.training.validation import Validation
+from picolm.training.writer import Writer
 
 
 def train(
@@ -77,6 +80,7 @@ def train(
     if name is not None and path.exists():
         raise PicoLMError(f"run {path} exists; choose another --name")
     ingredients = prepare(config, progress)
+    check_room(ingredients.config, path)
     run = RunDirectory.create(path, identity(ingredients, path.name))
     with ExitStack() as stack:
         stack.enter_context(RunLock(run.path))
@@ -148,7 +152,7 @@ def _train(
     )
     held_out = _held_out(ingredients.data)
     average = WeightAverage(objective, config.training.ema) if config.training.ema else None
-    with batches, recorder:
+    with batches, recorder, Writer() as writer:
         trainer = Trainer(
             config,
             objective=objective,
@@ -159,6 +163,17 @@ def _train(
             device=device,
             save=partial(save_checkpoint, run, model=model, tokenizer=ingredients.tokenizer, average=average),
             average=average,
+        )
+        trainer.capture = build_capture(
+            config,
+            held_out=ingredients.data.split("validation"),
+            tokenizer=ingredients.tokenizer,
+            formulation=ingredients.formulation,
+            objective=objective,
+            optimizer=trainer.optimizer,
+            run=run,
+            writer=writer,
+            device=device,
         )
         facts = {**run.identity, "steps": config.training.steps, "forecast": expected}
         _observed(trainer, facts, interruption, observers)

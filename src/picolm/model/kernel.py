@@ -46,8 +46,11 @@ class Kernel(nn.Module):
             query, key, value, attn_mask=key_mask, is_causal=self.causal, enable_gqa=grouped
         )
 
+    @torch.no_grad()
     def pattern(self, query: Tensor, key: Tensor, key_mask: Tensor | None, mix: Mix | None) -> Tensor:
         """Return the probabilities with which `forward` mixes, [B, H, T queries, T keys], in float32 at least.
+
+        For those who look on; without gradient.
 
         softmax(q k / sqrt(C)) over the keys that a query may look at: those before it and itself where attention is
         causal, those that are no padding, those of its own document. A query with no such key has zeros.

@@ -14,6 +14,7 @@ from picolm.randomness import derive_seed
 from picolm.seams import Objective, Plan, View
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.capture import Capture
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import autocast
 from picolm.training.optimizer import apply_update, build_optimizer, gradient_norm, set_learning_rate
@@ -68,6 +69,8 @@ class Trainer:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=device)
+        self.capture: Capture | None = None
+        """Looks at the model on its schedule. Made after the trainer, because it looks at the optimizer too."""
 
     def run(self, interruption: Interruption) -> int:
         """Train to the last step, or to where a signal came; save the model; return the number of updates made."""
@@ -75,6 +78,8 @@ class Trainer:
         done = self.batches.first
         if done == 0 and self.config.validation.includes(0):
             self.validate(done)
+        if done == 0:
+            self.look(done, None)
         for step, views in self.batches:
             self.step(step, views)
             done = step + 1
@@ -82,6 +87,7 @@ class Trainer:
                 self.flush(done)
             if self.validation_is_due(done):
                 self.validate(done)
+            self.look(done, views)
             if interruption.signal is not None:
                 break
         self.flush(done)
@@ -97,6 +103,8 @@ class Trainer:
         multiple = learning_rate_multiple(self.config.schedule, step, self.training.steps)
         learning_rate = self.config.optimizer.learning_rate * multiple
         set_learning_rate(self.optimizer, multiple)
+        if self.capture is not None:
+            self.capture.before_update(step + 1)
         apply_update(self.optimizer, skip=skip)
         if self.average is not None:
             self.average.update(step + 1, skip=skip)
@@ -151,6 +159,15 @@ class Trainer:
             with self.average.in_place():
                 record["ema"] = self.validation(self.objective, self.device)
         self.recorder.write({"event": "validation", "step": done, **record})
+        self.recorder.leave_out(time.perf_counter() - started)
+
+    def look(self, done: int, views: tuple[View, ...] | None) -> None:
+        """Capture what the model looks like after `done` updates, if the schedule asks for it."""
+        if self.capture is None or not self.capture.due(done):
+            return
+        self.flush(done)
+        started = time.perf_counter()
+        self.capture.take(done, views)
         self.recorder.leave_out(time.perf_counter() - started)
 
     def flush(self, done: int) -> None:
