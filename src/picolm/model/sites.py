@@ -54,7 +54,7 @@ def sites_of(model: LanguageModel) -> dict[str, Site]:
             # `layers.3.attention.kernel` shows `layers.3.attention.query`.
             parent = path.rpartition(".")[0]
             sites |= {f"{parent}.{name}": Site(path, read, positions=2) for name, read in _KERNEL.items()}
-        elif path and not isinstance(module, _NO_SITES):
+        elif path and not isinstance(module, _NO_SITES) and not _is_output_matrix(module, model):
             sites[path] = Site(path, _output)
     sites |= {f"residual.{number}": Site(path, _output) for number, path in enumerate(model.residual)}
     return sites | {"hidden": Site("", _output)}
@@ -100,6 +100,11 @@ def recorded(
             hook = model.get_submodule(site.path).register_forward_hook(partial(_show, keep, name, site))
             stack.callback(hook.remove)
         yield
+
+
+def _is_output_matrix(module: nn.Module, model: LanguageModel) -> bool:
+    # Losses multiply by it; the module that holds it is never called.
+    return isinstance(module, nn.Linear) and module.weight is model.output_matrix
 
 
 def _show(

@@ -144,6 +144,7 @@ class _Look:
         with recorded(self.objective.model, {**self.wanted.sites, _RETURNED: _HIDDEN}, keep):
             sums = self.objective(view)
         hidden, _ = seen.pop(_RETURNED)
+        assert seen.keys() == self.wanted.sites.keys(), "the model passes by a site that it has"
         self._keep_activations(seen, lengths)
         if self.wanted.token_losses:
             self._keep_losses(view, hidden.detach())
