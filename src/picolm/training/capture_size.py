@@ -101,14 +101,14 @@ def check_room(config: schema.Config, directory: Path, *, after: int = -1) -> No
     if total > budget:
         raise PicoLMError(
             f"{len(steps)} captures would take {_readable(total)} on disk, more than "
-            f"capture.budget_gb={capture.budget_gb:g}: {_advice(config, size, budget / total)}, or raise the budget"
+            f"capture.budget_gb={capture.budget_gb:g}; {_advice(config, size, budget / total)}, or raise the budget"
         )
     free = shutil.disk_usage(_existing(directory)).free
     needed = size.total(step for step in steps if step > after)
     if needed > free:
         raise PicoLMError(
             f"the captures of this run would take {_readable(needed)} on disk, but {directory} has "
-            f"{_readable(free)} left: {_advice(config, size, free / needed)}, or choose another disk"
+            f"{_readable(free)} left; {_advice(config, size, free / needed)}, or choose another disk"
         )
 
 
@@ -146,18 +146,18 @@ def _numbers(parameters: Mapping[str, Tensor]) -> int:
 def _advice(config: schema.Config, size: CaptureSize, factor: float) -> str:
     """What would bring the size under, for the part that takes most."""
     largest = max(size.parts, key=lambda part: size.parts[part])
-    share = f"of {_readable(size.later)} for each, capture.{largest} takes {_readable(size.parts[largest])}"
+    share = f"of the {_readable(size.later)} of each, capture.{largest} takes {_readable(size.parts[largest])}"
     capture = config.capture
     if largest in ("activations", "token_losses", "train_batch") and capture.probes:
         name, probe = max(capture.probes.items(), key=lambda item: item[1].sequences)
         fewer = max(1, math.floor(probe.sequences * factor * 0.95))
         change = f"lower capture.probes.{name}.sequences from {probe.sequences} to {fewer}"
         if capture.positions == "all" and largest == "activations":
-            change += ", set capture.positions=[-1]"
+            change += ", or set capture.positions=[-1]"
     else:
         change = f"name fewer matrices in capture.{largest}"
-    narrow = "" if capture.dtype == "bf16" else ", set capture.dtype=bf16"
-    return f"{share}; {change}{narrow}, capture at fewer steps"
+    narrow = "" if capture.dtype == "bf16" else ", or capture.dtype=bf16"
+    return f"{share}: {change}{narrow}, or capture at fewer steps"
 
 
 def _existing(directory: Path) -> Path:
