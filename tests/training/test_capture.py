@@ -23,6 +23,7 @@ from picolm.seams import Measurement, View
 from picolm.training import capture as module
 from picolm.training.capture import Capture
 from picolm.training.trainer import Trainer
+from picolm.training.writer import Writer
 
 Overrides = dict[str, object]
 
@@ -48,13 +49,14 @@ class Watched:
         self.weights: dict[int, dict[str, Tensor]] = {}
         self.state: dict[int, dict[str, Tensor]] = {}
         self.views: dict[int, tuple[View, ...]] = {}
-        self.trainer: Trainer | None = None
+        self.entries = -1
         plain = Trainer.step
 
         def step(trainer: Trainer, number: int, views: tuple[View, ...]) -> None:
-            self.weights.setdefault(0, snapshot(trainer)) if number == 0 else None
+            if number == 0:
+                self.weights[0], self.entries = snapshot(trainer), len(trainer.optimizer.state)
             plain(trainer, number, views)
-            self.trainer, self.views[number + 1] = trainer, views
+            self.views[number + 1] = views
             self.weights[number + 1] = snapshot(trainer)
             self.state[number + 1] = state_of(trainer)
 
@@ -110,6 +112,7 @@ def test_a_run_with_capture_ends_as_one_without(
     assert sorted(p.name for p in (first.path / "captures").iterdir()) == [
         "probes", "step-00000000", "step-00000003", "step-00000006",
     ]  # fmt: skip
+    assert with_capture.entries == 0, "a look at an optimizer without state gives it entries"
     for step in range(7):
         for name, weight in without.weights[step].items():
             assert torch.equal(weight, with_capture.weights[step][name]), (step, name)
@@ -276,6 +279,21 @@ def test_a_whole_capture_stays_and_a_damaged_one_is_written_anew(small_run: Over
     assert (aside / "held_out.safetensors").read_bytes() == b"torn" and (aside / "train.safetensors").exists()
 
 
+def test_what_is_written_late_is_what_was_seen(
+    small_run: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = run({**small_run, **EVERYTHING}, tmp_path, "at-once")
+    waiting: list[Any] = []
+    monkeypatch.setattr(Writer, "submit", lambda self, task: waiting.append(task))
+    late = run({**small_run, **EVERYTHING}, tmp_path, "late")
+    assert len(waiting) == 3 and not capture_path(late.path, 0).exists()
+    for task in waiting:
+        task()
+    for step in (0, 3, 6):
+        for file in capture_path(at_once.path, step).iterdir():
+            assert file.read_bytes() == (capture_path(late.path, step) / file.name).read_bytes(), file.name
+
+
 def measured(name: str, needs: Sequence[Any], sites: Sequence[str], function: Any) -> Measurement:
     return Measurement(name, tuple(needs), tuple(sites), function)
 
@@ -299,9 +317,17 @@ def test_measurements_are_written_and_what_only_they_need_is_not_stored(
         "capture.moments": [],
         "capture.updates": [],
     }
-    plain = run({**small_run, "training.steps": 6}, tmp_path, "plain")
+    generators = []
+    plain = Capture.take
+
+    def take(self: Capture, done: int, views: tuple[View, ...] | None) -> None:
+        before = torch.get_rng_state()
+        plain(self, done, views)
+        generators.append(torch.equal(torch.get_rng_state(), before))
+
+    monkeypatch.setattr(Capture, "take", take)
     result = run({**small_run, **EVERYTHING, **changes, "capture.token_losses": False}, tmp_path, "run", measurements)
-    assert plain.log_path.read_bytes() == result.log_path.read_bytes()  # `chance` drew from no generator of the run
+    assert generators == [True] * 3, "`chance` drew from a generator of the run"
     assert sorted(p.name for p in capture_path(result.path, 3).iterdir()) == ["manifest.json", "train.safetensors"]
     assert set(captured(result, 3, "train")) == {"batch/input_ids", "batch/targets"}
     table = read_metrics(result.path / "metrics").to_pylist()
