@@ -37,6 +37,7 @@ from picolm.training.forecast import Forecast, measured_rates
 from picolm.training.forecast import forecast as forecast_run
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import choose_device, numerics
+from picolm.training.probes import check_probes
 from picolm.training.recorder import Recorder
 from picolm.training.saving import save_checkpoint
 from picolm.training.trainer import Trainer
@@ -80,6 +81,7 @@ def train(
     if name is not None and path.exists():
         raise PicoLMError(f"run {path} exists; choose another --name")
     ingredients = prepare(config, progress)
+    check_probes(ingredients.config, ingredients.data.split("validation"))
     check_room(ingredients.config, path)
     run = RunDirectory.create(path, identity(ingredients, path.name))
     with ExitStack() as stack:

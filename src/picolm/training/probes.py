@@ -12,10 +12,11 @@ from safetensors.numpy import load, save
 from picolm.config import schema
 from picolm.data.probe import ProbeRows, held_out_rows, source_rows
 from picolm.data.split import Split
-from picolm.errors import PicoLMError
+from picolm.errors import PicoLMError, nearest
 from picolm.runs.captures import probe_path
 from picolm.runs.durable import make_parents, write_bytes
 from picolm.seams import Formulation, Sequences
+from picolm.text.sources import expand
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.inspection import Batch, by_view
 
@@ -49,6 +50,17 @@ def build_probes(
             write_bytes(path, save(dict(rows.arrays)))
         probes |= batches_of(name, rows, formulation)
     return probes
+
+
+def check_probes(config: schema.Config, held_out: Split) -> None:
+    """Refuse probes for which there is no text, before the run begins.
+
+    Raises:
+        PicoLMError: a probe needs held-out documents, or those of a domain, that there are not, or a source is missing.
+    """
+    if config.capture.is_wanted:
+        for name, probe in config.capture.probes.items():
+            _check(name, probe, held_out)
 
 
 def batches_of(name: str, rows: ProbeRows, formulation: Formulation) -> dict[str, Batch]:
@@ -87,15 +99,21 @@ def load_rows(path: Path, length: int) -> ProbeRows:
     return ProbeRows(arrays["tokens"], arrays["valid"], arrays["documents"], arrays.get("tags"))
 
 
-def _draw(name: str, probe: schema.Probe, config: schema.Config, held_out: Split, tokenizer: Tokenizer) -> ProbeRows:
+def _check(name: str, probe: schema.Probe, held_out: Split) -> None:
     if probe.sources:
-        return source_rows(config.data, tokenizer, probe, pad_id=held_out.pad_id, name=name)
-    if not held_out.n_documents:
+        expand(probe.sources)
+    elif not held_out.n_documents:
         raise PicoLMError(
             f"capture.probes.{name} looks at held-out documents, but the run holds out none: set "
             f"data.validation_fraction or data.validation_sources, or name capture.probes.{name}.sources"
         )
-    try:
-        return held_out_rows(held_out, config.data.sequence_length, probe.sequences, probe.domain)
-    except PicoLMError as error:
-        raise PicoLMError(f"capture.probes.{name}.domain: {error}") from error
+    elif probe.domain is not None and probe.domain not in held_out.domains:
+        hint = nearest(probe.domain, held_out.domains)
+        raise PicoLMError(f"capture.probes.{name}.domain: the run holds out no domain '{probe.domain}'{hint}")
+
+
+def _draw(name: str, probe: schema.Probe, config: schema.Config, held_out: Split, tokenizer: Tokenizer) -> ProbeRows:
+    _check(name, probe, held_out)
+    if probe.sources:
+        return source_rows(config.data, tokenizer, probe, pad_id=held_out.pad_id, name=name)
+    return held_out_rows(held_out, config.data.sequence_length, probe.sequences, probe.domain)
