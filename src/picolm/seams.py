@@ -267,8 +267,8 @@ class Observer:
 Need = Literal["activation", "gradient", "weight", "moment", "update", "token_loss"]
 """What a measurement may take. One tensor each, but for `moment`, which is the optimizer's tensors by their names."""
 
-Reading = float | Mapping[str, float] | Sequence[float]
-"""What a measurement gives: a value; several by name; or one for each head."""
+Reading = float | Mapping[str, float] | Sequence[float] | Tensor
+"""What a measurement gives: a value; several by name; or one for each head (a list, or a tensor [H])."""
 
 
 @dataclass(frozen=True, slots=True)

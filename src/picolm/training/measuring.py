@@ -86,13 +86,15 @@ def _measured(one: _Resolved, step: int, probe: str | None, supply: Supply) -> I
 
 def _values(reading: Reading, name: str) -> Iterator[tuple[str, int | None, float]]:
     """(what follows the metric's name, head, value)."""
+    if isinstance(reading, Tensor):
+        reading = reading.tolist()
     if isinstance(reading, Mapping):
         for key, value in reading.items():
             yield f".{key}", None, float(value)
     elif isinstance(reading, Sequence) and not isinstance(reading, str):
         for head, value in enumerate(reading):
             yield "", head, float(value)
-    elif isinstance(reading, float | int) or (isinstance(reading, Tensor) and reading.numel() == 1):
+    elif isinstance(reading, float | int):
         yield "", None, float(reading)
     else:
         raise PicoLMError(f"measurement '{name}' must give a number, numbers by name or a list of them, one per head")
