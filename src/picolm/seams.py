@@ -12,9 +12,9 @@ any step and never depends on how its rows are cut into micro-batches or who pre
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -188,6 +188,9 @@ class View:
 TermFunction = Callable[[LanguageModel, Tensor, Mapping[str, Tensor]], Tensor]
 """(model, hidden states [R, T, D], the view's tensors) -> sum of the loss over the view's units, a scalar."""
 
+TokenFunction = Callable[[LanguageModel, Tensor, Mapping[str, Tensor]], Tensor]
+"""(model, hidden states [R, T, D], the view's tensors) -> the loss at each position [R, T], NaN where there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -196,6 +199,8 @@ class Term:
     view: str
     function: TermFunction
     weight: float = 1.0
+    token_losses: TokenFunction | None = None
+    """The same loss position by position, for those who look on; None where the term's units are no positions."""
 
 
 class Objective(nn.Module):
@@ -257,3 +262,29 @@ class Observer:
 
     def ended(self, step: int) -> None:
         """The loop has ended after `step` updates, for whatever reason."""
+
+
+Need = Literal["activation", "gradient", "weight", "moment", "update", "token_loss"]
+"""What a measurement may take. One tensor each, but for `moment`, which is the optimizer's tensors by their names."""
+
+Reading = float | Mapping[str, float] | Sequence[float] | Tensor
+"""What a measurement gives: a value; several by name; or one for each head (a list, or a tensor [H])."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A metric that is computed while a model trains, from tensors that need not be stored.
+
+    It runs at the steps of the capture: for each site that is there for all it needs, and for each probe where it needs
+    what a batch shows. A matrix is the site of the module that holds it, so that `("activation", "weight")` at
+    `layers.*.mlp.down_proj` gives both; a term of the loss is the site of its token losses.
+    """
+
+    name: str
+    needs: tuple[Need, ...]
+    sites: tuple[str, ...]
+    """Patterns as in `model.sites`."""
+    function: Callable[..., Reading]
+    """Takes what is needed, in that order, on the host and in the model's own precision; changes none of it. An
+    activation that is needed is seen at `capture.positions`; what there is not at step 0 (moments, the last update) is
+    not measured then."""

@@ -122,6 +122,28 @@ def test_every_key_of_the_schema_is_listed_once_and_can_be_set_to_its_default() 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
+        (["capture.positions=last"], r"^capture.positions: give `all`, or a list of positions such as \[0, -1\]$"),
+        (["capture.positions=[]"], "capture.positions: give `all`"),
+        (["capture.positions=[1.5]"], "capture.positions: give `all`"),
+        (["capture.probes.mine.sequence=3"], "did you mean 'capture.probes.NAME.sequences'"),
+        (["capture.probes.train.sequences=3"], "'train' cannot name a probe"),
+        (["capture.probes={a/b: {}}"], "'a/b' cannot name a probe"),
+    ],
+)
+def test_what_a_capture_cannot_be_is_said(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(PicoLMError, match=sentence):
+        load_config(None, overrides)
+
+
+def test_positions_of_a_capture() -> None:
+    assert load_config(None, ["capture.positions=-1"]).capture.positions == (-1,)
+    assert load_config(None, ["capture.positions=[0, -1]"]).capture.positions == (0, -1)
+    assert load_config(None, ["capture.positions=all"]).capture.positions == "all"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
         (["optimizer.momentum=0.9"], "optimizer.momentum means nothing to optimizer.kind=adamw: leave it out"),
         (["optimizer.kind=muon", "optimizer.betas=[0.9, 0.9]"], "optimizer.betas means nothing to optimizer.kind=muon"),
         (["optimizer.kind=muon", "optimizer.adamw.beta=1"], "did you mean 'optimizer.betas'|'optimizer.adamw.betas'"),

@@ -29,9 +29,10 @@ def described(part: dict[str, Any]) -> str:
         assert len(set(kinds)) == 1
         return f"list of {len(kinds)}, each {kinds[0]}"
     if part["type"] == "array":
-        return "list of texts"
+        return f"list of {described(part['items']).replace('text', 'texts').replace('number', 'numbers')}"
     if part["type"] == "object":
-        return f"names, each with a {described(part['additionalProperties'])}"
+        one = "section" if "$ref" in part["additionalProperties"] else described(part["additionalProperties"])
+        return f"names, each with a {one}"
     kind = {
         "integer": "whole number",
         "number": "number",
@@ -51,6 +52,8 @@ def written(value: object) -> str:
         return repr(value).replace("e-0", "e-")
     if isinstance(value, list):
         return "[" + ", ".join(written(item) if item != "" else '""' for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {written(item)}" for key, item in value.items()) + "}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -79,6 +82,9 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
             if name == "kind" and "(kind:" in prefix:
                 meaning = f"which {prefix.split(' ')[0]}"
             yield f"| `{key}` | `{written(field['default'])}` | {described(field)} | {meaning} |"
+            if "$ref" in field.get("additionalProperties", ()):
+                # Sections that have names of the user's own.
+                below[f"{key}.NAME"] = field["additionalProperties"]
     for key, field in below.items():
         yield from rows(field, key)
 

@@ -49,7 +49,7 @@ def test_gradients_equal_those_of_a_block_diagonal_mask() -> None:
     weights = torch.randn(3, 4, 8, 6, generator=generator, dtype=torch.double)
     allowed = (documents[:, :, None] == documents[:, None, :]) & torch.ones(8, 8).tril().bool()
     dense = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=allowed[:, None], enable_gqa=True)
-    ours = Segments(documents, causal=True, device=torch.device("cpu")).attend(*parts)
+    ours = Segments(documents, causal=True, device=torch.device("cpu"))(*parts)
     torch.testing.assert_close(ours, dense, rtol=1e-12, atol=1e-12)
     for mine, theirs in zip(
         torch.autograd.grad((ours * weights).sum(), parts),

@@ -27,16 +27,19 @@ from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.ledger import Ledger, plain_marks, read_ledger
 from picolm.runs.lock import RunLock
 from picolm.runs.resumption import ResumePoint, find_resume_point, make_ready
-from picolm.seams import Objective, Observer
+from picolm.seams import Measurement, Objective, Observer
 from picolm.text.tokenizer import Tokenizer
 from picolm.tracking.tracker import require, trackers
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.capture import build_capture
+from picolm.training.capture_size import check_room
 from picolm.training.checkpointing import Checkpoints
 from picolm.training.forecast import Forecast, measured_rates
 from picolm.training.forecast import forecast as forecast_run
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import choose_device, numerics
+from picolm.training.probes import check_probes
 from picolm.training.recorder import Recorder
 from picolm.training.state import TrainingState
 from picolm.training.trainer import Trainer
@@ -51,6 +54,7 @@ def train(
     stem: str = "run",
     runs_dir: Path | str = "runs",
     observers: Sequence[Observer] = (),
+    measurements: Sequence[Measurement] = (),
     progress: Progress | None = None,
     interruption: Interruption | None = None,
 ) -> RunDirectory:
@@ -62,6 +66,7 @@ def train(
         stem: the beginning of the default name.
         runs_dir: where runs stand.
         observers: who is told of the record while it is made.
+        measurements: metrics that are computed at the steps of `capture`.
         progress: who is told while the data are prepared.
         interruption: holds back Ctrl-C and SIGTERM while the model trains; tells afterwards whether one came.
 
@@ -80,11 +85,13 @@ def train(
     if name is not None and path.exists():
         raise PicoLMError(f"run {path} exists; choose another --name, or go on with it: picolm resume {path}")
     ingredients = prepare(config, progress)
+    check_probes(ingredients.config, ingredients.data.split("validation"))
+    check_room(ingredients.config, path)
     run = RunDirectory.create(path, identity(ingredients, path.name))
     with RunLock(run.path):
         with Ledger(run.path) as ledger:
             ledger.committed(run.path / RUN_FILE)
-        attempt(run, ingredients, None, observers=observers, interruption=interruption)
+        attempt(run, ingredients, None, observers=observers, measurements=measurements, interruption=interruption)
     return run
 
 
@@ -92,6 +99,7 @@ def resume(
     path: Path | str,
     *,
     observers: Sequence[Observer] = (),
+    measurements: Sequence[Measurement] = (),
     progress: Progress | None = None,
     interruption: Interruption | None = None,
     warn: Callable[[str], None] = to_standard_error,
@@ -104,6 +112,7 @@ def resume(
     Args:
         path: the run.
         observers: who is told of the record while it is made.
+        measurements: metrics that are computed at the steps of `capture`.
         progress: who is told while the data are prepared.
         interruption: as in `train`.
         warn: is told, in a sentence, of each damage, and of each file that was put aside.
@@ -121,7 +130,15 @@ def resume(
         warnings = [*point.warnings, *make_ready(run, point)]
         for sentence in warnings:
             warn(sentence)
-        attempt(run, ingredients, point, observers=observers, interruption=interruption, warnings=warnings)
+        attempt(
+            run,
+            ingredients,
+            point,
+            observers=observers,
+            measurements=measurements,
+            interruption=interruption,
+            warnings=warnings,
+        )
     return run
 
 
@@ -131,6 +148,7 @@ def attempt(
     point: ResumePoint | None,
     *,
     observers: Sequence[Observer],
+    measurements: Sequence[Measurement],
     interruption: Interruption | None,
     warnings: Sequence[str] = (),
 ) -> None:
@@ -149,7 +167,7 @@ def attempt(
         ledger.append({"event": "started", "marks": {run.attempts_path.name: mark.plain()}})
         watching = [*observers, *trackers(config.tracking, run.path)]
         try:
-            _train(run, ingredients, device, watching, interruption, expected, point, ledger)
+            _train(run, ingredients, device, watching, measurements, interruption, expected, point, ledger)
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
@@ -182,6 +200,7 @@ def _train(
     ingredients: Ingredients,
     device: torch.device,
     observers: Sequence[Observer],
+    measurements: Sequence[Measurement],
     interruption: Interruption,
     expected: dict[str, Any],
     point: ResumePoint | None,
@@ -231,6 +250,20 @@ def _train(
         if point is not None and point.checkpoint is not None:
             shapes = {name: tensor.shape for name, tensor in objective.state_dict().items()}
             trainer.restore(TrainingState.read(point.checkpoint.path, shapes))
+        trainer.capture = build_capture(
+            config,
+            held_out=ingredients.data.split("validation"),
+            tokenizer=ingredients.tokenizer,
+            formulation=ingredients.formulation,
+            objective=objective,
+            optimizer=trainer.optimizer,
+            run=run,
+            writer=writer,
+            device=device,
+            done=first,
+            measurements=measurements,
+            committed=ledger.committed,
+        )
         facts = {**run.identity, "steps": config.training.steps, "first": first, "forecast": expected}
         done = _observed(trainer, facts, interruption, observers)
         if done == config.training.steps and config.objective.kind == "causal":

@@ -57,13 +57,17 @@ def config_hash(config: Config) -> str:
 
 
 def valid_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every key of the schema, dotted: `training.steps`. Keys of all variants of a section are listed."""
+    """Every key of the schema, dotted: `training.steps`. Keys of all variants of a section are listed.
+
+    Where sections have names of the user's own, the key says `NAME`: `capture.probes.NAME.sequences`.
+    """
     keys: list[str] = []
     for name, field in section.model_fields.items():
         variants = _sections_in(field.annotation)
         keys += [f"{prefix}{name}"]
+        own = ".NAME" if getattr(field.annotation, "__origin__", None) is dict else ""
         for variant in variants:
-            keys += [key for key in valid_keys(variant, f"{prefix}{name}.") if key not in keys]
+            keys += [key for key in valid_keys(variant, f"{prefix}{name}{own}.") if key not in keys]
     return keys
 
 

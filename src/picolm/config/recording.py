@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from picolm.config.section import Count, Counts, Positive, PositiveReal, Section, Strings
 
@@ -74,6 +74,14 @@ class Probe(Section):
     sequences: Positive = Field(32, description="rows of `data.sequence_length` tokens")
 
 
+def _positions_or_all(value: object) -> object:
+    listed = (value,) if type(value) is int else value
+    numbers = isinstance(listed, tuple | list) and listed and all(type(item) is int for item in listed)
+    if not numbers and listed != "all":
+        raise ValueError("give `all`, or a list of positions such as [0, -1]")
+    return listed
+
+
 class Capture(Steps):
     """What is kept of the inside of the model while it learns, at the steps of a schedule of its own; none by default.
 
@@ -86,14 +94,16 @@ class Capture(Steps):
         ("layers.*.attention.o_proj", "layers.*.mlp.down_proj"),
         description="sites whose activations are stored, for example residual.* or layers.0.attention.pattern",
     )
-    positions: Literal["all"] | tuple[int, ...] = Field(
+    positions: Annotated[Literal["all"] | tuple[int, ...], BeforeValidator(_positions_or_all)] = Field(
         "all", description="positions whose activations are stored; negative ones count from the end of a row's text"
     )
     gradients: Strings = Field((), description="matrices whose mean gradient over a batch is stored")
     moments: Strings = Field((), description="matrices whose optimizer state is stored")
     updates: Strings = Field((), description="matrices whose last update is stored")
     token_losses: bool = Field(True, description="whether the loss of each scored token is stored")
-    dtype: Literal["fp32", "bf16"] = Field("fp32", description="in which precision tensors are stored")
+    dtype: Literal["fp32", "bf16"] = Field(
+        "fp32", description="in which precision tensors are stored; losses always in fp32"
+    )
     batch_size: Positive | None = Field(
         None, description="sequences per forward; null: the training micro-batch. Changes rounding only"
     )

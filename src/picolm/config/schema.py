@@ -24,7 +24,7 @@ from picolm.config.optimization import (
     Schedule,
     StableDecay,
 )
-from picolm.config.recording import Capture, Checkpoints, Probe, Steps
+from picolm.config.recording import Capture, Checkpoints, ModelSteps, Probe, StateSteps, Steps
 from picolm.config.section import (
     Count,
     Counts,
@@ -56,6 +56,7 @@ __all__ = [
     "Linear",
     "Masked",
     "Model",
+    "ModelSteps",
     "Muon",
     "Objective",
     "Optimizer",
@@ -66,6 +67,7 @@ __all__ = [
     "Section",
     "Seeds",
     "StableDecay",
+    "StateSteps",
     "Steps",
     "Tokenizer",
     "Training",

@@ -42,7 +42,7 @@ class Rows:
         if domains is None:
             packings = {f"the {split.name} split": Packing(split)}
         else:
-            packings = {f"the domain '{name}'": Packing(split, _documents(split, name)) for name in domains}
+            packings = {f"the domain '{name}'": Packing(split, documents_of(split, name)) for name in domains}
         counts = [self._count(name, packing) for name, packing in packings.items()]
         self._packings = list(packings.values())
         self._firsts = np.cumsum([0, *counts])
@@ -134,7 +134,7 @@ class ValidationRows:
     """
 
     def __init__(self, split: Split, domain: str, length: int, max_tokens: int) -> None:
-        of_domain = _documents(split, domain)
+        of_domain = documents_of(split, domain)
         order = of_domain[KeyedPermutation(len(of_domain), "validation", domain)(np.arange(len(of_domain)))]
         fitting = int(np.searchsorted(np.cumsum(split.document_lengths(order)), max_tokens, side="right"))
         self.documents: Int64Array = order[: max(1, fitting)]
@@ -143,21 +143,26 @@ class ValidationRows:
         packing = Packing(split, self.documents)
         end = packing.n_tokens
         self.rows: tuple[Int64Array, Int64Array] = (
-            _padded(packing.tokens(0, end), length, split.pad_id),
+            padded_rows(packing.tokens(0, end), length, split.pad_id),
             np.minimum(length + 1, end - np.arange(0, end - 1, length)),
         )
-        self.row_documents = _padded(packing.documents(0, end), length, -1)
-        self.row_tags = _padded(packing.tags(0, end), length, 0) if split.tag_names else None
+        self.row_documents = padded_rows(packing.documents(0, end), length, -1)
+        self.row_tags = padded_rows(packing.tags(0, end), length, 0) if split.tag_names else None
 
 
-def _documents(split: Split, domain: str) -> Int64Array:
+def documents_of(split: Split, domain: str) -> Int64Array:
+    """Return the indices of a domain's documents in a split, int64, ascending.
+
+    Raises:
+        PicoLMError: it has none.
+    """
     found = split.domain_documents(domain)
     if not len(found):
         raise PicoLMError(f"the {split.name} split has no domain '{domain}'{nearest(domain, split.domains)}")
     return found
 
 
-def _padded(stream: Int64Array, length: int, filler: int) -> Int64Array:
+def padded_rows(stream: Int64Array, length: int, filler: int) -> Int64Array:
     """Cut a stream into rows that overlap by one, the last one filled up, int64 [R, length + 1]."""
     n_rows = -(-(len(stream) - 1) // length)
     padded = np.full(n_rows * length + 1, filler, dtype=np.int64)

@@ -40,6 +40,11 @@ class LanguageModel(nn.Module, ABC):
     def role(self, name: str) -> Role:
         """What the named parameter is: it decides about weight decay and initial values."""
 
+    @property
+    def residual(self) -> tuple[str, ...]:
+        """Paths of the modules whose outputs [B, T, D] are the residual stream, from the embedding on; empty: none."""
+        return ()
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return next-token (or masked-token) logits [B, T, V] for hidden states [B, T, D]."""
         return F.linear(hidden, self.output_matrix)

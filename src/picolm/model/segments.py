@@ -38,10 +38,17 @@ class Segments:
         sorted_lengths = lengths[by_length]
         offsets = places - (sorted_lengths.cumsum(0) - sorted_lengths).repeat_interleave(sorted_lengths)
         order = starts[by_length].repeat_interleave(sorted_lengths) + offsets
+        self._numbers = begins.flatten().cumsum(0).view(rows, length)
         self._order = order.to(device, non_blocking=True)
         self._back = order.argsort().to(device, non_blocking=True)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    @property
+    def together(self) -> Tensor:
+        """Which positions are of one stretch, [B, T, T], for those who look on: the model itself holds no such mask."""
+        numbers = self._numbers.to(self.positions.device)
+        return numbers[:, :, None] == numbers[:, None, :]
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values within each stretch.
 
         Args:

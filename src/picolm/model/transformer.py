@@ -6,7 +6,7 @@ B batch, T positions, D width, H query heads, K key/value heads, C head width, V
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from picolm.config import schema
 from picolm.model.cache import KeyValueCache
 from picolm.model.interface import LanguageModel, Role
+from picolm.model.kernel import Kernel, Mix
 from picolm.model.segments import Segments
 
 Rotation = tuple[Tensor, Tensor]
-Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From rotated queries, rotated keys and values to mixed values, otherwise than by one look at the whole row: by way of
-a cache (`KeyValueCache.attend`) or within documents (`Segments.attend`)."""
 
 
 class RMSNorm(nn.Module):
@@ -65,12 +63,11 @@ def rotate(x: Tensor, rotary: Rotation) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention (Ainslie et al. 2023) through PyTorch's fused kernels: no T x T mask or score is held."""
+    """Grouped-query attention (Ainslie et al. 2023)."""
 
     def __init__(self, config: schema.Model) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.head_dim
-        self.causal = config.attention == "causal"
         kv_width = config.n_kv_heads * config.head_dim
         self.q_proj = nn.Linear(config.d_model, config.d_model, bias=False)
         self.k_proj = nn.Linear(config.d_model, kv_width, bias=False)
@@ -78,6 +75,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.d_model, config.d_model, bias=False)
         self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.kernel = Kernel(causal=config.attention == "causal")
 
     def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, mix: Mix | None = None) -> Tensor:
         """Return the attended values [B, T, D]; `key_mask` [B, 1, 1, T] is True where a key may be looked at."""
@@ -87,13 +85,7 @@ class Attention(nn.Module):
         value = self.v_proj(x).view(batch, length, self.n_kv_heads, self.head_dim).transpose(1, 2)
         # Angles are at least float32, so under bf16 the rotation is exact and its result is rounded once.
         query, key = rotate(query, rotary).to(value.dtype), rotate(key, rotary).to(value.dtype)
-        if mix is not None:
-            mixed = mix(query, key, value)
-        else:
-            grouped = self.n_kv_heads != self.n_heads
-            mixed = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=key_mask, is_causal=self.causal, enable_gqa=grouped
-            )
+        mixed = self.kernel(query, key, value, key_mask, mix)
         attended: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return attended
 
@@ -145,6 +137,11 @@ class Transformer(LanguageModel):
         self.unembedding = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     @property
+    def residual(self) -> tuple[str, ...]:
+        """The embedding after its dropout, then each block."""
+        return ("dropout", *(f"layers.{number}" for number in range(self.config.n_layers)))
+
+    @property
     def output_matrix(self) -> Tensor:
         """The unembedding [V, D]: the embedding itself where the two are tied."""
         matrix: Tensor = self.embedding.weight if self.unembedding is None else self.unembedding.weight
@@ -173,7 +170,7 @@ class Transformer(LanguageModel):
         if documents is not None:
             assert attention_mask is None
             segments = Segments(documents, causal=self.config.attention == "causal", device=input_ids.device)
-            return self._hidden(input_ids, segments.positions, mixes=[segments.attend] * self.config.n_layers)
+            return self._hidden(input_ids, segments.positions, mixes=[segments] * self.config.n_layers)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         if attention_mask is None:
             return self._hidden(input_ids, positions)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from picolm.model.interface import LanguageModel
-from picolm.objective.cross_entropy import linear_cross_entropy
+from picolm.objective.cross_entropy import linear_cross_entropies, linear_cross_entropy
 from picolm.seams import IGNORE, Formulation, Sequences, Term, View
 
 NAME = "causal"
@@ -46,8 +46,13 @@ class CausalFormulation(Formulation):
 
     def terms(self) -> dict[str, Term]:
         """One term, `causal`."""
-        return {NAME: Term(view=NAME, function=_next_token_loss)}
+        return {NAME: Term(view=NAME, function=_next_token_loss, token_losses=_next_token_losses)}
 
 
 def _next_token_loss(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     return linear_cross_entropy(hidden, model.output_matrix, tensors["targets"])
+
+
+def _next_token_losses(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """At each position, the loss of the token that follows it [R, T]."""
+    return linear_cross_entropies(hidden, model.output_matrix, tensors["targets"])

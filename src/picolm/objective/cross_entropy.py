@@ -38,6 +38,32 @@ def linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: Tensor)
     return loss
 
 
+@torch.no_grad()
+def linear_cross_entropies(hidden: Tensor, output_matrix: Tensor, targets: Tensor) -> Tensor:
+    """What `linear_cross_entropy` sums: the loss of each target, NaN where it is `IGNORE`; without gradient.
+
+    Args:
+        hidden: [..., D].
+        output_matrix: W [V, D].
+        targets: token ids [...], or `IGNORE`.
+
+    Returns:
+        Nats [...], in float32 at least; the logits are computed chunk by chunk.
+    """
+    flat_hidden, flat_targets = hidden.flatten(0, -2), targets.flatten()
+    vocab_size, width = output_matrix.shape
+    rows = loss_rows(vocab_size, width, hidden.device.type)
+    chunks = zip(torch.split(flat_hidden, rows), torch.split(flat_targets, rows), strict=True)
+    losses = torch.cat([_each(some, output_matrix, wanted) for some, wanted in chunks])
+    return losses.masked_fill(flat_targets == IGNORE, torch.nan).view(targets.shape)
+
+
+def _each(hidden: Tensor, output_matrix: Tensor, targets: Tensor) -> Tensor:
+    logits = F.linear(hidden, output_matrix)
+    precise = logits.float() if logits.dtype.itemsize < 4 else logits
+    return F.cross_entropy(precise, targets, ignore_index=IGNORE, reduction="none")
+
+
 def plain_linear_cross_entropy(hidden: Tensor, output_matrix: Tensor, targets: Tensor) -> Tensor:
     """The same value from whole logits: twice differentiable, and transformable by `torch.func`."""
     logits = F.linear(hidden, output_matrix).flatten(0, -2)

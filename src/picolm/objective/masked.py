@@ -11,7 +11,7 @@ from torch import Tensor
 
 from picolm.config import schema
 from picolm.model.interface import LanguageModel
-from picolm.objective.cross_entropy import linear_cross_entropy
+from picolm.objective.cross_entropy import linear_cross_entropies, linear_cross_entropy
 from picolm.randomness import generator
 from picolm.seams import IGNORE, Formulation, IntArray, Sequences, Term, View
 
@@ -83,7 +83,7 @@ class MaskedFormulation(Formulation):
 
     def terms(self) -> dict[str, Term]:
         """One term, `masked`."""
-        return {NAME: Term(view=NAME, function=_masked_token_loss)}
+        return {NAME: Term(view=NAME, function=_masked_token_loss, token_losses=_masked_token_losses)}
 
     def _stream(self, sequences: Sequences, number: int, measure: bool) -> np.random.Generator:
         if measure:
@@ -117,5 +117,18 @@ def _gather(chosen: npt.NDArray[np.bool_], original: IntArray) -> tuple[IntArray
 
 
 def _masked_token_loss(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-    index = tensors["positions"][..., None].expand(-1, -1, hidden.shape[-1])
-    return linear_cross_entropy(hidden.gather(1, index), model.output_matrix, tensors["targets"])
+    return linear_cross_entropy(_chosen(hidden, tensors), model.output_matrix, tensors["targets"])
+
+
+def _masked_token_losses(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """At each chosen position, the loss of the token that stood there [R, T]."""
+    losses = linear_cross_entropies(_chosen(hidden, tensors), model.output_matrix, tensors["targets"])
+    positions, length = tensors["positions"], hidden.shape[1]
+    # What fills up short rows goes to a place behind the row, which is cut off: position 0 may itself be chosen.
+    places = positions.where(tensors["targets"] != IGNORE, length)
+    return losses.new_full((len(losses), length + 1), torch.nan).scatter(1, places, losses)[:, :length]
+
+
+def _chosen(hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Hidden states at the chosen positions [R, P, D]."""
+    return hidden.gather(1, tensors["positions"][..., None].expand(-1, -1, hidden.shape[-1]))

@@ -45,7 +45,7 @@ class Checkpoint:
         return sum(entry["bytes"] for entry in self.manifest["files"].values())
 
     def damaged(self, *, hashes: bool = True) -> list[str]:
-        """Compare every file with the manifest; one sentence for each damage. Without `hashes` by name and size only."""
+        """Compare every file with the manifest, or only names and sizes; one sentence for each damage."""
         return verify(self.path, hashes=hashes)
 
     @property

@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         PicoLMError: the disk is full, or the place cannot be written to.
     """
-    _write_bytes(path, text.encode())
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -50,7 +50,7 @@ def write_json(path: Path, value: object) -> None:
         data = json_bytes(value)
     except ValueError as error:
         raise PicoLMError(f"cannot write {path}: it would hold a number that is not finite ({error})") from error
-    _write_bytes(path, data)
+    write_bytes(path, data)
 
 
 def json_bytes(value: object) -> bytes:
@@ -58,6 +58,26 @@ def json_bytes(value: object) -> bytes:
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (a file name that is not UTF-8) becomes the JSON escape that reads back as itself.
     return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably, replacing what was there.
+
+    Raises:
+        PicoLMError: the disk is full, or the place cannot be written to.
+    """
+    temporary = _sibling(path)
+    with explained(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -75,7 +95,7 @@ def committed_directory(path: Path) -> Iterator[Path]:
     _refuse_existing(path)
     temporary = _sibling(path)
     with explained(path):
-        _make_parents(path)
+        make_parents(path)
         temporary.mkdir()
     try:
         yield temporary
@@ -111,6 +131,15 @@ def discard_partials(directory: Path) -> list[Path]:
     return partials
 
 
+def make_parents(path: Path) -> None:
+    """Make the directories above a path that are missing, durably."""
+    with explained(path):
+        missing = [parent for parent in path.parents if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(exist_ok=True)
+            _sync(parent.parent)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's error while `path` is written into one sentence for the user."""
@@ -119,21 +148,6 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "check the path and its disk")
         raise PicoLMError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = _sibling(path)
-    with explained(path):
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
 
 def _sibling(path: Path) -> Path:
@@ -170,13 +184,6 @@ def _is_full(error: BaseException) -> bool:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     # Libraries written in Rust (safetensors, tokenizers) raise their own classes; only the text tells.
     return not isinstance(error, PicoLMError) and os.strerror(errno.ENOSPC) in str(error)
-
-
-def _make_parents(path: Path) -> None:
-    missing = [parent for parent in path.parents if not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir(exist_ok=True)
-        _sync(parent.parent)
 
 
 def _sync_tree(directory: Path) -> None:

@@ -23,13 +23,16 @@ def print_forecast(forecast: Mapping[str, Any]) -> None:
         ["disk", readable_size(forecast["disk_bytes"]), "checkpoint, report, log"],
         ["time", readable_duration(forecast["seconds"]), "rough: from a short measurement of this device"],
     ]
+    if forecast["capture_bytes"]:
+        rows.insert(-1, ["captures", readable_size(forecast["capture_bytes"]), "on disk besides"])
     print_table(["forecast", "", "of which"], rows)
 
 
 def forecast_line(forecast: Mapping[str, Any]) -> str:
     """The same in one line, for the beginning of a run."""
+    captures = f" and {readable_size(forecast['capture_bytes'])} of captures" if forecast["capture_bytes"] else ""
     return (
         f"forecast: {forecast['flops']:.1e} FLOP, {readable_size(forecast['memory']['total'])} of memory beside the "
-        f"program's own, {readable_size(forecast['disk_bytes'])} on disk, "
+        f"program's own, {readable_size(forecast['disk_bytes'])} on disk{captures}, "
         f"very roughly {readable_duration(forecast['seconds'])}"
     )

@@ -19,6 +19,7 @@ from picolm.model.size import (
     flops_per_token,
     loss_bytes,
 )
+from picolm.training.capture_size import capture_size
 from picolm.training.muon import STACK_ELEMENTS
 
 PRODUCT_FACTOR, TRAFFIC_FACTOR = 1.2, 25.0
@@ -69,7 +70,9 @@ class Forecast:
     """Of training: forward and backward, matrix products only."""
     memory: Memory
     disk_bytes: int
-    """Checkpoint, report, log; not the prepared data, which runs share."""
+    """Checkpoint, report, log; not the captures, nor the prepared data, which runs share."""
+    capture_bytes: int
+    """On disk, of all captures and their probes."""
     seconds: float
     """Of the training steps: a rough figure, from a short measurement of the device."""
 
@@ -116,6 +119,7 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
     copies = 1 if config.training.ema is None else 2
     log_lines = config.training.steps // config.training.log_every
     memory = _memory(config, count, vocab_size, rates.device)
+    captures = config.capture.up_to(config.training.steps)
     moved = (memory.activations + memory.loss) * (tokens / _micro_batch_tokens(config))
     return Forecast(
         parameters=count,
@@ -124,6 +128,7 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
         flops=flops,
         memory=memory,
         disk_bytes=copies * 4 * count.total + _REPORT_BYTES + log_lines * _LOG_LINE_BYTES,
+        capture_bytes=capture_size(config).total(captures) if captures else 0,
         seconds=PRODUCT_FACTOR * flops / rates.flops_per_second + TRAFFIC_FACTOR * moved / rates.bytes_per_second,
     )
 

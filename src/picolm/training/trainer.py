@@ -13,6 +13,7 @@ from picolm.randomness import derive_seed
 from picolm.seams import Objective, Plan, View
 from picolm.training.averaging import WeightAverage
 from picolm.training.batches import Batches
+from picolm.training.capture import Capture
 from picolm.training.checkpointing import Checkpoints
 from picolm.training.interruption import Interruption
 from picolm.training.numerics import autocast
@@ -69,19 +70,21 @@ class Trainer:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=device)
+        self.capture: Capture | None = None
+        """Looks at the model on its schedule. Made after the trainer, because it looks at the optimizer too."""
 
     def run(self, interruption: Interruption) -> int:
         """Train to the last step, or to where a signal came; save the state; return the number of updates made."""
         self.objective.train()
         done = self.batches.first
         if done == 0:
-            self.look(done)
+            self.look(done, None)
         for step, views in self.batches:
             self.step(step, views)
             done = step + 1
             if done % self.training.flush_every == 0:
                 self.flush(done)
-            self.look(done)
+            self.look(done, views)
             if interruption.signal is not None:
                 break
         self.flush(done)
@@ -89,10 +92,12 @@ class Trainer:
             self.save(done, whole=True)
         return done
 
-    def look(self, done: int) -> None:
-        """Do what the schedules ask for after `done` updates: validate, save."""
+    def look(self, done: int, views: tuple[View, ...] | None) -> None:
+        """Do what the schedules ask for after `done` updates: validate, capture, and save, which comes last."""
         if done == self.training.steps or self.config.validation.includes(done):
             self.validate(done)
+        if self.capture is not None and self.capture.due(done):
+            self.take(done, views)
         if self.checkpoints is not None and self.checkpoints.due(done):
             self.save(done, whole=self.checkpoints.wants_state(done))
 
@@ -126,6 +131,8 @@ class Trainer:
         multiple = learning_rate_multiple(self.config.schedule, step, self.training.steps)
         learning_rate = self.config.optimizer.learning_rate * multiple
         set_learning_rate(self.optimizer, multiple)
+        if self.capture is not None:
+            self.capture.before_update(step + 1)
         apply_update(self.optimizer, skip=skip)
         if self.average is not None:
             self.average.update(step + 1, skip=skip)
@@ -176,6 +183,14 @@ class Trainer:
             with self.average.in_place():
                 record["ema"] = self.validation(self.objective, self.device)
         self.recorder.write({"event": "validation", "step": done, **record})
+        self.recorder.leave_out(time.perf_counter() - started)
+
+    def take(self, done: int, views: tuple[View, ...] | None) -> None:
+        """Capture what the model looks like after `done` updates, the last of them from `views`."""
+        assert self.capture is not None
+        self.flush(done)
+        started = time.perf_counter()
+        self.capture.take(done, views)
         self.recorder.leave_out(time.perf_counter() - started)
 
     def flush(self, done: int) -> None:

@@ -1,0 +1,285 @@
+"""Capture: what the inside of a model looks like while it learns, at the steps of a schedule of its own.
+
+The loop calls three things: `due`, `before_update` and `take`. None of them changes the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from picolm.config import schema
+from picolm.data.split import Split
+from picolm.errors import to_standard_error
+from picolm.model.files import save_tensors
+from picolm.model.sites import sites_of
+from picolm.runs.captures import KIND, capture_path, metrics_path, probe_path
+from picolm.runs.directory import RunDirectory
+from picolm.runs.durable import committed_directory
+from picolm.runs.manifest import write_manifest
+from picolm.runs.resumption import settle_earlier
+from picolm.runs.tables import Measured, write_metrics
+from picolm.seams import Formulation, Measurement, Objective, View
+from picolm.text.tokenizer import Tokenizer
+from picolm.training.capture_size import check_room
+from picolm.training.eager import eager_twin
+from picolm.training.inspection import Batch, Findings, Wanted, by_view, inspect
+from picolm.training.measuring import Measuring, Supply
+from picolm.training.probes import build_probes
+from picolm.training.selection import module_of, parameters_of, select_stored
+from picolm.training.writer import Writer
+
+TRAIN = "train"
+"""What the batch of the last update is called among the probes."""
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What does not depend on a batch, on the host, by parameter."""
+
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Mapping[str, Tensor]]
+    updates: Mapping[str, Tensor]
+
+    def supply(self) -> Supply:
+        """The same by site, for measurements."""
+        return {"weight": _by_site(self.weights), "moment": _by_site(self.moments), "update": _by_site(self.updates)}
+
+
+class Capture:
+    """Looks at a model on fixed batches and leaves what it saw in the run."""
+
+    def __init__(
+        self,
+        config: schema.Config,
+        *,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        probes: Mapping[str, Batch],
+        run: RunDirectory,
+        writer: Writer,
+        device: torch.device,
+        measurements: Sequence[Measurement] = (),
+        committed: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        """Prepare to capture.
+
+        Args:
+            config: of the run.
+            objective: the model and what is minimised, on `device`.
+            optimizer: whose groups have `names` beside `params`.
+            probes: the fixed batches, by name.
+            run: where captures stand.
+            writer: puts them on the disk while training goes on.
+            device: where the objective lives.
+            measurements: metrics that are computed at each capture; tensors that only they need are not stored.
+            committed: told the path of each capture and of each table of metrics once it is whole, on the writer's
+                thread.
+
+        Raises:
+            PicoLMError: a pattern of the configuration or of a measurement names nothing.
+        """
+        self.config, self.objective, self.optimizer, self.probes = config, objective, optimizer, dict(probes)
+        self.run, self.writer, self.device, self.committed = run, writer, device, committed
+        sites, self._parameters = sites_of(objective.model), parameters_of(optimizer.param_groups)
+        terms = [name for name, term in objective.terms.items() if term.token_losses is not None]
+        self.stored = select_stored(config.capture, objective.model, optimizer.param_groups)
+        self.measuring = Measuring(measurements, sites=sites, parameters=self._parameters, terms=terms)
+        seen = self.measuring.sites("activation") | self.stored.sites.keys()
+        self.wanted = Wanted(
+            sites={name: site for name, site in sites.items() if name in seen},
+            parameters=self._with_measured("gradient", self.stored.gradients),
+            token_losses=config.capture.token_losses or bool(self.measuring.sites("token_loss")),
+            positions=config.capture.positions,
+        )
+        self._moments = self._with_measured("moment", self.stored.moments)
+        self._updates = self._with_measured("update", self.stored.updates)
+        self._before: dict[str, Tensor] = {}
+
+    def due(self, done: int) -> bool:
+        """Whether the schedule asks for a capture after `done` updates."""
+        return self.config.capture.includes(done)
+
+    def before_update(self, done_after: int) -> None:
+        """Keep what the coming update will change, if a capture follows it.
+
+        Args:
+            done_after: the number of updates when the coming one is made.
+        """
+        if self.due(done_after):
+            self._before = {name: parameter.detach().clone() for name, parameter in self._updates.items()}
+
+    def take(self, done: int, views: tuple[View, ...] | None) -> None:
+        """Look at the model after `done` updates; what was seen is written while training goes on.
+
+        Args:
+            done: updates made.
+            views: those of the last update; None where there was none, or it is not known.
+        """
+        before, self._before = self._before, {}
+        batches = dict(self.probes)
+        if self.config.capture.train_batch and views is not None:
+            batches |= by_view(TRAIN, views)
+        found = {name: self._inspect(batch) for name, batch in batches.items()}
+        state = self._state(before)
+        # A measurement may draw at random: on the twin, nothing outside sees that.
+        with eager_twin(self.objective, self.device):
+            rows = self.measuring(done, state.supply(), {name: _supply(one) for name, one in found.items()})
+        files = {name: self._of_batch(name, batches[name], one) for name, one in found.items()}
+        files["optimizer"] = self._of_optimizer(state)
+        self.writer.submit(partial(self._write, done, files, rows))
+
+    def _inspect(self, batch: Batch) -> Findings:
+        training = self.config.training
+        batch_size = self.config.capture.batch_size or training.micro_batch_size or training.batch_size
+        return inspect(self.objective, batch, self.wanted, batch_size=batch_size, device=self.device)
+
+    def _state(self, before: Mapping[str, Tensor]) -> _State:
+        weights = self._with_measured("weight", {})
+        return _State(
+            weights={name: _copy(parameter) for name, parameter in weights.items()},
+            moments={name: found for name, p in self._moments.items() if (found := self._moments_of(p))},
+            updates={name: (self._parameters[name].detach() - old).cpu() for name, old in before.items()},
+        )
+
+    def _moments_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        # `state[p]` would make an entry. Step counts are no moments: they have not the parameter's shape.
+        state: Mapping[str, Any] = self.optimizer.state.get(parameter, {})
+        return {
+            name: _copy(value)
+            for name, value in state.items()
+            if isinstance(value, Tensor) and value.shape == parameter.shape
+        }
+
+    def _with_measured(self, need: Any, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        measured = self.measuring.sites(need)
+        return {name: p for name, p in self._parameters.items() if name in stored or module_of(name) in measured}
+
+    def _of_batch(self, name: str, batch: Batch, findings: Findings) -> dict[str, Tensor]:
+        tensors = {
+            **{f"activation/{site}": self._stored(findings.activations[site]) for site in self.stored.sites},
+            **{f"gradient/{one}": self._stored(findings.gradients[one]) for one in self.stored.gradients},
+        }
+        if self.config.capture.token_losses:
+            # Always in float32: three digits of a loss would be too few for a trajectory.
+            losses = findings.token_losses.items()
+            tensors |= {f"token_loss/{term}": values.float().contiguous() for term, values in losses}
+        if name not in self.probes:
+            fields = sorted(batch.view.token_fields)
+            tensors |= {f"batch/{field}": batch.view.tensors[field].to(torch.int32).cpu() for field in fields}
+        return tensors
+
+    def _of_optimizer(self, state: _State) -> dict[str, Tensor]:
+        moments = {
+            f"moment/{kind}/{name}": self._stored(tensor)
+            for name in self.stored.moments
+            for kind, tensor in state.moments.get(name, {}).items()
+        }
+        updates = {name: state.updates[name] for name in self.stored.updates if name in state.updates}
+        return moments | {f"update/{name}": self._stored(tensor) for name, tensor in updates.items()}
+
+    def _stored(self, tensor: Tensor) -> Tensor:
+        return tensor.to(_DTYPES[self.config.capture.dtype]).contiguous()
+
+    def _write(self, step: int, files: Mapping[str, Mapping[str, Tensor]], rows: Sequence[Measured]) -> None:
+        # The metrics first: a capture that is whole says that its step is done.
+        if rows:
+            metrics = metrics_path(self.run.path, step)
+            write_metrics(metrics, rows)
+            self.committed(metrics)
+        path = capture_path(self.run.path, step)
+        with committed_directory(path) as directory:
+            for name, tensors in files.items():
+                if tensors:
+                    save_tensors(tensors, directory / f"{name}.safetensors")
+            write_manifest(directory, kind=KIND, step=step, **self._facts(step))
+        self.committed(path)
+        for sentence in settle_earlier(path):
+            to_standard_error(sentence)
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        positions, relative = self.config.capture.positions, self.run.path
+        names = self.config.capture.probes
+        return {
+            "dtype": self.config.capture.dtype,
+            "positions": positions if positions == "all" else list(positions),
+            "weights": self.run.checkpoint_path(step).relative_to(relative).as_posix(),
+            "probes": {name: probe_path(relative, name).relative_to(relative).as_posix() for name in names},
+        }
+
+
+def build_capture(
+    config: schema.Config,
+    *,
+    held_out: Split,
+    tokenizer: Tokenizer,
+    formulation: Formulation,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    run: RunDirectory,
+    writer: Writer,
+    device: torch.device,
+    done: int = 0,
+    measurements: Sequence[Measurement] = (),
+    committed: Callable[[Path], None] = lambda path: None,
+) -> Capture | None:
+    """Make the capture of a run, and its probes; None where the schedule names no step.
+
+    Args:
+        config: of the run.
+        held_out: the split of held-out documents, which may be empty.
+        tokenizer: of the run.
+        formulation: what is minimised.
+        objective: as `Capture`.
+        optimizer: as `Capture`.
+        run: as `Capture`.
+        writer: as `Capture`.
+        device: as `Capture`.
+        done: updates made already, where the run is resumed.
+        measurements: as `Capture`.
+        committed: as `Capture`.
+
+    Raises:
+        PicoLMError: the captures would take too much room, a probe finds no text, or a pattern names nothing.
+    """
+    if not config.capture.is_wanted:
+        return None
+    check_room(config, run.path, after=done if done else -1)
+    probes = build_probes(
+        config, held_out=held_out, tokenizer=tokenizer, formulation=formulation, run=run.path, committed=committed
+    )
+    return Capture(
+        config,
+        objective=objective,
+        optimizer=optimizer,
+        probes=probes,
+        run=run,
+        writer=writer,
+        device=device,
+        measurements=measurements,
+        committed=committed,
+    )
+
+
+def _supply(findings: Findings) -> Supply:
+    return {
+        "activation": findings.activations,
+        "gradient": _by_site(findings.gradients),
+        "token_loss": findings.token_losses,
+    }
+
+
+def _by_site(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {module_of(name): value for name, value in parameters.items()}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
