@@ -52,7 +52,7 @@ def run() -> list[dict[str, Any]]:
             )
 
             def step() -> None:
-                trainer.step(100, views)
+                trainer.update(100, views)
 
             step()
             rows = [_round(trainer, step, writer, Path(folder), number) for number in range(1, ROUNDS + 1)]
@@ -69,7 +69,7 @@ def _round(trainer: Trainer, step: Callable[[], None], writer: Writer, folder: P
     stall = _timed(lambda: trainer.save(number, whole=True))
     beside = [_timed(step) for _ in range(BESIDE)]
     writer.wait()
-    state = {"model": trainer.objective.state_dict(), "optimizer": trainer.optimizer.state_dict()}
+    state = {"model": trainer.structure.objective.state_dict(), "optimizer": trainer.structure.optimizer.state_dict()}
     saved = _timed(lambda: torch.save(state, folder / "peer.pt"))
     # What the steps beside lost is stalled too.
     lost = sum(max(seconds - alone, 0.0) for seconds in beside)

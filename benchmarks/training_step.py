@@ -21,15 +21,17 @@ import transformers
 
 from picolm.config import schema
 from picolm.config.loading import load_config
-from picolm.model.initialization import build_model
 from picolm.model.size import flops_per_token
 from picolm.objective.causal import CausalFormulation
 from picolm.runs.directory import RunDirectory
-from picolm.seams import Objective, Sequences, View
+from picolm.seams import Sequences, View
 from picolm.training.batches import Batches
+from picolm.training.live import Live
 from picolm.training.numerics import numerics
+from picolm.training.parallel import Ranks
 from picolm.training.plan import EpochPlan
 from picolm.training.recorder import Recorder
+from picolm.training.structure import Structure
 from picolm.training.trainer import Trainer
 
 # preset, vocabulary, sequences, length, precision
@@ -89,7 +91,7 @@ def _timed(step: Callable[[], None]) -> float:
 def trainer_step(config: schema.Config, tokens: np.ndarray, folder: Path) -> Callable[[], None]:
     """A step of PicoLM's trainer on fixed tokens, as a function without arguments."""
     trainer, views = trainer_on(config, tokens, folder)
-    return lambda: trainer.step(100, views)
+    return lambda: trainer.update(100, views)
 
 
 def trainer_on(config: schema.Config, tokens: np.ndarray, folder: Path) -> tuple[Trainer, tuple[View, ...]]:
@@ -97,23 +99,24 @@ def trainer_on(config: schema.Config, tokens: np.ndarray, folder: Path) -> tuple
     formulation = CausalFormulation()
     plan = EpochPlan(n_rows=len(tokens), batch_size=len(tokens), fingerprint="benchmark", seed=0)
     device = torch.device("cpu")
-    run = RunDirectory.create(folder / "run", {})
-    recorder = Recorder(run, [], nonfinite_limit=0, flops_per_token=1, device=device)
+    run = RunDirectory.create(folder / "run", {"interventions": []})
+    structure = Structure(config, formulation, (), device)
+    structure.build(0)
     trainer = Trainer(
         config,
-        objective=Objective(build_model(config.model, 0), formulation.terms()),
+        structure=structure,
+        live=Live(config, data=None, rows=None, tokenizer=None, ranks=Ranks()),  # type: ignore[arg-type]
         plan=plan,
         # Batches are prepared ahead on another thread in a run; here the views are made once.
         batches=Batches(plan, None, formulation, first=0, last=0, prefetch=0, workers=1, pin=False),  # type: ignore[arg-type]
         validation=None,
-        recorder=recorder,
-        device=device,
+        recorder=Recorder(run, [], nonfinite_limit=0, flops_per_token=1, device=device),
         checkpoints=None,
     )
     valid = np.full(len(tokens), tokens.shape[1])
     sequences = Sequences(tokens, valid, np.arange(len(tokens)), stream="train", step=0)
     views = formulation.views(sequences, measure=False)
-    trainer.objective.train()
+    structure.objective.train()
     return trainer, views
 
 

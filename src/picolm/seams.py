@@ -1,9 +1,11 @@
-"""The seams of a run: what is drawn (Plan), shown (View) and minimised (Term, Objective), and who watches (Observer).
+"""The seams of a run: what is drawn, shown and minimised; who changes that (Intervention), who watches (Observer).
 
 One step of training goes through them in this order, and the loop in `training/` shows each of them:
 
-    plan.rows(step) -> formulation.views(sequences) -> count units -> [objective(view) -> backward]* -> clip -> update
-    -> log
+    stage? rebuild -> before_step -> plan.rows(step) -> views -> count units -> [objective(view) -> backward]* -> reduce
+    -> gradients -> clip -> update -> after_step -> log -> validate, capture, save
+
+An `Intervention` changes one or more of these seams and nothing else.
 
 Everything that is drawn is a pure function of the data's fingerprint, a seed and the step, so a run can be entered at
 any step and never depends on how its rows are cut into micro-batches or who prepares them.
@@ -14,14 +16,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from picolm.config import schema
 from picolm.model.interface import LanguageModel
+from picolm.text.tokenizer import Tokenizer
 
 IGNORE = -100
 """Target of a position that is not scored (PyTorch's and Hugging Face's convention)."""
@@ -52,12 +56,20 @@ class Plan(ABC):
         """Number of sequences drawn by all steps before this one."""
 
     @abstractmethod
+    def numbered(self, numbers: IntArray, step: int) -> IntArray:
+        """The rows that sequence numbers of the whole run stand for, as it is known at a step [N]."""
+
     def rows(self, step: int) -> IntArray:
         """Ids of the step's sequences, in order [size(step)]."""
+        first = self.start(step)
+        return self.numbered(np.arange(first, first + self.size(step), dtype=np.int64), step)
 
-    @abstractmethod
     def horizon(self, step: int) -> int:
-        """The first step whose rows may not be asked for while `step` runs, because they may still change."""
+        """The first step whose rows may not be asked for while `step` runs, because they may still change.
+
+        Asked after `before_step(step)`, and above `step`.
+        """
+        return 2**63 - 1
 
     def draws(self, rows: IntArray, steps: int) -> list[Draw]:
         """Where rows are drawn in the first `steps` steps, in order.
@@ -118,6 +130,8 @@ class View:
     """[R], on the host: in each row, how many of the things the loss is averaged over (scored tokens, as a rule)."""
     inputs: tuple[str, ...] = ("input_ids",)
     """Names of the tensors that the model's forward takes."""
+    features: tuple[str, ...] = ()
+    """Names of the tensors that the model's forward hands on to each of its blocks, together, as `features`."""
     token_fields: frozenset[str] = frozenset({"input_ids"})
     """Names of the tensors that hold token ids."""
     host_fields: frozenset[str] = frozenset()
@@ -157,6 +171,19 @@ class View:
             stop = within[-1] if within else next(border for border in borders if border > start)
             yield self._rows(slice(start, stop))
             start = stop
+
+    def share(self, rank: int, ranks: int) -> tuple[View, bool]:
+        """What one of several ranks computes: neighbouring rows, as many as the others have, groups whole.
+
+        Returns:
+            The rows; and whether they count. A rank for which none is left computes the first rows like another one,
+            so that it has the same gradients, and lets them count for nothing.
+        """
+        borders = [0, *self._borders()]
+        first, last = (len(borders) - 1) * rank // ranks, (len(borders) - 1) * (rank + 1) // ranks
+        if first == last:
+            return self._rows(slice(0, borders[1])), False
+        return self._rows(slice(borders[first], borders[last])), True
 
     def to(self, device: torch.device) -> View:
         """The same view on a device; the copy does not wait where the memory is pinned."""
@@ -218,14 +245,25 @@ class Objective(nn.Module):
         heads = {name: term.function for name, term in terms.items() if isinstance(term.function, nn.Module)}
         self.heads = nn.ModuleDict(heads)
 
+    def with_terms(self, terms: Mapping[str, Term]) -> Objective:
+        """The same model with these terms, which take the place of those of the same name."""
+        return Objective(self.model, {**self.terms, **terms})
+
     def forward(self, view: View) -> dict[str, Tensor]:
         """Return, by name, each present term's sum over the units of `view`, unweighted."""
-        hidden = self.model(**{name: view.tensors[name] for name in view.inputs})
+        hidden = self.hidden(view)
         return {
             name: term.function(self.model, hidden, view.tensors)
             for name, term in self.terms.items()
             if term.view == view.name
         }
+
+    def hidden(self, view: View) -> Tensor:
+        """The model's hidden states [R, T, D] for a view."""
+        features = {name: view.tensors[name] for name in view.features}
+        given = {name: view.tensors[name] for name in view.inputs}
+        hidden: Tensor = self.model(**given, features=features) if features else self.model(**given)
+        return hidden
 
     def total(self, sums: Mapping[str, Tensor], units: int) -> Tensor:
         """The weighted mean over `units` that is differentiated, from what `forward` returned."""
@@ -246,6 +284,164 @@ class Formulation(ABC):
     @abstractmethod
     def terms(self) -> dict[str, Term]:
         """The named terms."""
+
+
+Group = dict[str, Any]
+"""Parameters that the optimizer treats alike: `names`, `params`, `weight_decay`, `peak` (learning rate), `muon`."""
+
+Rate = Callable[[int, Group], float]
+"""(step, group) -> learning rate of that update."""
+
+Reset = Callable[[str, dict[str, Tensor]], dict[str, Tensor]]
+"""(parameter, what the optimizer keeps of it) -> what it shall keep; an empty one begins anew, its step count too."""
+
+
+class Run(ABC):
+    """What an intervention may use of the run that it is part of; each has its own, with its own random streams."""
+
+    config: schema.Config
+    """The whole configuration."""
+    tokenizer: Tokenizer
+    fingerprint: str
+    """Of the data."""
+    n_rows: int
+    """Rows of the training split."""
+    step: int
+    """Updates made. Not to be read in `views`, which runs ahead: there `sequences.step` is the step."""
+    model: LanguageModel
+    """The model as it is now, the same parameters also where it is compiled; from the first `before_step` on."""
+
+    @abstractmethod
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """A generator of this intervention's own: the same key gives the same draws, whenever it is asked."""
+
+    @abstractmethod
+    def torch_rng(self, *key: str | int) -> torch.Generator:
+        """The same for tensors, on the CPU."""
+
+    @abstractmethod
+    def metadata(self, stream: str, field: str) -> list[Any]:
+        """A field of the documents' metadata, by the number of the document in its split; None where there is none.
+
+        Args:
+            stream: as in `Sequences`.
+            field: for example `age_months`.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What is trained now, by name: the model's `layers.0.mlp.up_proj.weight`, a head's `heads.tags.weight`."""
+
+    @abstractmethod
+    def optimizer_state(self, name: str) -> dict[str, Tensor]:
+        """What the optimizer keeps of a parameter; empty before its first update."""
+
+    @abstractmethod
+    def reset_state(self, names: Sequence[str], policy: Reset = lambda name, state: {}) -> None:
+        """Change what the optimizer keeps of parameters, of all of them or of none; by default they begin anew."""
+
+    @abstractmethod
+    def score(self, rows: IntArray) -> npt.NDArray[np.float64]:
+        """The mean loss of each row under the model as it is now, as in validation: nats per scored token [R]."""
+
+    @abstractmethod
+    def record(self, event: str, **facts: Any) -> None:
+        """Leave a trace in the log, on the line of this step: what happened and what it changed.
+
+        Facts are JSON values, or scalar tensors on any device, which are not waited for.
+        """
+
+
+class Intervention:
+    """One targeted change to how a run is trained: an object that changes some seams and leaves the others alone.
+
+    A subclass overrides what it changes; everything here changes nothing. It holds no hidden state: what it remembers
+    from step to step goes through `state_dict`, what it draws comes from `run.rng`.
+    """
+
+    class Settings(schema.Section):
+        """What can be set, with types, ranges and descriptions; a subclass has its own."""
+
+    exclusive: ClassVar[frozenset[str]] = frozenset()
+    """Names of the methods that no other intervention of the same run may override."""
+
+    def __init__(self, settings: Any) -> None:
+        """Take the settings, an instance of `Settings`."""
+        self.settings = settings
+
+    def stages(self) -> Sequence[int]:
+        """The steps before which structure changes: `model`, `objective` and `groups` are called again there."""
+        return ()
+
+    def plan(self, plan: Plan, run: Run) -> Plan:
+        """Change which rows a step draws, or how many."""
+        return plan
+
+    def views(self, views: tuple[View, ...], sequences: Sequences, run: Run, *, measure: bool) -> tuple[View, ...]:
+        """Change what the model is shown: masks, maps, features, further views, episodes.
+
+        On another thread and ahead of the loop, so a pure function of its arguments, the settings and tables that only
+        `before_step` changes. With `measure`, for validation, scoring and probes, nothing may depend on seed or step.
+        """
+        return views
+
+    def model(self, model: LanguageModel, step: int, run: Run) -> LanguageModel:
+        """Give the model the structure that it has at a step, in place or around it.
+
+        The model comes as the configuration builds it. Afterwards every parameter takes up its value by name, so names
+        of the base stay as they are; parameters that are new keep the values that they are given here.
+        """
+        return model
+
+    def objective(self, objective: Objective, step: int, run: Run) -> Objective:
+        """Add or replace terms (`objective.with_terms`); a term's function that is a module is trained along."""
+        return objective
+
+    def groups(self, groups: list[Group]) -> list[Group]:
+        """Change how parameters are grouped; together the groups hold every trainable parameter once."""
+        return groups
+
+    def schedule(self, rate: Rate) -> Rate:
+        """Change the learning rate."""
+        return rate
+
+    def before_step(self, run: Run) -> None:
+        """Act before the rows of a step are drawn: the only place where tables may change that plan and views read."""
+
+    def gradients(self, run: Run) -> None:
+        """Change the gradients (`run.parameters[name].grad`), the same on all ranks, before they are clipped."""
+
+    def after_step(self, run: Run) -> None:
+        """Act after an update and before anything is saved."""
+
+    def export(self, model: LanguageModel) -> LanguageModel | None:
+        """Turn a copy of the model into one of the base class (merge what was added); None where there is no such one.
+
+        Must be overridden where `model` changes structure.
+        """
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers: JSON values and tensors, by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave; called before plan and model are built."""
+
+
+SEAMS = (
+    "plan",
+    "views",
+    "model",
+    "objective",
+    "groups",
+    "schedule",
+    "before_step",
+    "gradients",
+    "after_step",
+)
+"""The methods of an intervention that change a run."""
 
 
 class Observer:

@@ -133,16 +133,16 @@ def test_the_saved_average_is_that_of_the_weights_after_each_update(
     small_run: Overrides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history: list[torch.Tensor] = []
-    original = Trainer.step
+    original = Trainer.update
 
     def remembering(trainer: Trainer, step: int, views: Any) -> None:
-        embedding = trainer.objective.model.get_parameter("embedding.weight")
+        embedding = trainer.structure.objective.model.get_parameter("embedding.weight")
         if step == 0:
             history.append(embedding.detach().clone())
         original(trainer, step, views)
         history.append(embedding.detach().clone())
 
-    monkeypatch.setattr(Trainer, "step", remembering)
+    monkeypatch.setattr(Trainer, "update", remembering)
     run = train({**small_run, "training.ema.decay": 0.7, "training.steps": 6}, tmp_path, "run")
     expected = history[0].double()
     for t, weights in enumerate(history[1:]):

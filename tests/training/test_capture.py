@@ -49,29 +49,29 @@ class Watched:
         self.state: dict[int, dict[str, Tensor]] = {}
         self.views: dict[int, tuple[View, ...]] = {}
         self.entries = -1
-        plain = Trainer.step
+        plain = Trainer.update
 
         def step(trainer: Trainer, number: int, views: tuple[View, ...]) -> None:
             if number == 0:
-                self.weights[0], self.entries = snapshot(trainer), len(trainer.optimizer.state)
+                self.weights[0], self.entries = snapshot(trainer), len(trainer.structure.optimizer.state)
             plain(trainer, number, views)
             self.views[number + 1] = views
             self.weights[number + 1] = snapshot(trainer)
             self.state[number + 1] = state_of(trainer)
 
-        monkeypatch.setattr(Trainer, "step", step)
+        monkeypatch.setattr(Trainer, "update", step)
 
 
 def snapshot(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.objective.model.named_parameters()}
+    return {name: p.detach().clone() for name, p in trainer.structure.objective.model.named_parameters()}
 
 
 def state_of(trainer: Trainer) -> dict[str, Tensor]:
     return {
         f"{kind}/{name}": value.clone()
-        for group in trainer.optimizer.param_groups
+        for group in trainer.structure.optimizer.param_groups
         for name, p in zip(group["names"], group["params"], strict=True)
-        for kind, value in trainer.optimizer.state.get(p, {}).items()
+        for kind, value in trainer.structure.optimizer.state.get(p, {}).items()
     }
 
 
@@ -259,7 +259,7 @@ def test_captures_are_in_the_ledger_and_a_resumed_run_makes_the_later_ones_again
     loss = measured("loss", ["token_loss"], ["causal"], lambda loss: loss.nanmean())
     whole = run(changes, tmp_path, "whole", [loss])
     assert verify_run(whole).damage == []
-    original, attempts = Trainer.step, []
+    original, attempts = Trainer.update, []
 
     def mortal(trainer: Trainer, number: int, views: tuple[View, ...]) -> None:
         if number == 5 and not attempts:
@@ -267,7 +267,7 @@ def test_captures_are_in_the_ledger_and_a_resumed_run_makes_the_later_ones_again
             raise RuntimeError("killed")
         original(trainer, number, views)
 
-    monkeypatch.setattr(Trainer, "step", mortal)
+    monkeypatch.setattr(Trainer, "update", mortal)
     with pytest.raises(RuntimeError):
         run({**changes, "checkpoints.state.every": 2, "capture.at": [0, 3, 5, 6]}, tmp_path, "killed", [loss])
     resumed = picolm.resume(tmp_path / "killed", measurements=[loss])

@@ -16,11 +16,15 @@ from picolm.model.size import activation_bytes, count_parameters
 from picolm.objective.cross_entropy import linear_cross_entropy
 from picolm.runs.directory import RunDirectory
 from picolm.training.forecast import Rates, forecast
-from picolm.training.optimizer import apply_update, build_optimizer
+from picolm.training.optimizer import apply_update, build_optimizer, parameter_groups
 
 Overrides = dict[str, Any]
 RATES = Rates("cpu", flops_per_second=1e9, bytes_per_second=1e9)
 SHAPE: Overrides = {"d_model": 48, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "d_ffn": 80, "max_length": 64}
+
+
+def built(model: Any, heads: torch.nn.Module, settings: Any) -> torch.optim.AdamW:
+    return build_optimizer(parameter_groups(model, heads, settings), settings)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -98,7 +102,7 @@ def test_the_state_of_the_optimizer_is_what_is_forecast(settings: schema.Optimiz
         {"model": {"vocab_size": 512, **SHAPE}, "data.sequence_length": 32, "optimizer": settings.model_dump()},
     )
     model = build_model(config.model, 0)
-    optimizer = build_optimizer(model, torch.nn.ModuleDict(), settings)
+    optimizer = built(model, torch.nn.ModuleDict(), settings)
     loss = linear_cross_entropy(
         model(torch.zeros(1, 4, dtype=torch.long)), model.output_matrix, torch.zeros(1, 4).long()
     )
@@ -146,7 +150,7 @@ import json, sys
 from pathlib import Path
 import picolm
 from picolm.training.trainer import Trainer
-original, before = Trainer.step, []
+original, before = Trainer.update, []
 def level(field):
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
     return int(line.split()[1]) * 1024
@@ -158,7 +162,7 @@ def step(self, number, views):
     original(self, number, views)
     if number == 2:
         print(level("VmHWM") - before[0], flush=True)
-Trainer.step = step
+Trainer.update = step
 picolm.train(picolm.load_config(None, json.loads(sys.argv[1])), name="run", runs_dir=sys.argv[2])
 """
 MEMORY_SHAPES: dict[str, Overrides] = {

@@ -20,11 +20,15 @@ from picolm.objective.masked import MaskedFormulation
 from picolm.seams import IGNORE, Formulation, Objective, Sequences
 from picolm.training.eager import eager_twin
 from picolm.training.inspection import Batch, Findings, Positions, Wanted, chosen_positions, inspect, select
-from picolm.training.optimizer import build_optimizer
+from picolm.training.optimizer import build_optimizer, parameter_groups
 
 CPU = torch.device("cpu")
 ROWS, LENGTH, VOCABULARY = 10, 12, 50
 KINDS = ["causal", "masked", "causal with borders", "masked with borders"]
+
+
+def built(model: Any, heads: torch.nn.Module, settings: Any) -> torch.optim.AdamW:
+    return build_optimizer(parameter_groups(model, heads, settings), settings)
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +239,7 @@ def same(left: Any, right: Any) -> bool:
 def trained(net: Objective, kind: str) -> torch.optim.AdamW:
     """An optimizer with state, and gradients that wait for the next update."""
     settings: Any = schema.Muon() if kind == "muon" else schema.AdamW()
-    optimizer = build_optimizer(net.model, net.heads, settings)
+    optimizer = built(net.model, net.heads, settings)
     for last in (False, True):
         net.total(net(batch().view), 1).backward()
         if not last:
@@ -292,7 +296,7 @@ def test_a_compiled_model_is_seen_on_its_eager_twin_and_not_compiled_anew(warm: 
         with torch.no_grad():
             for ours, theirs in zip(net.parameters(), objective(dtype=torch.float32).parameters(), strict=True):
                 ours.copy_(theirs)
-    optimizer = build_optimizer(net.model, net.heads, schema.AdamW())
+    optimizer = built(net.model, net.heads, schema.AdamW())
     before = trace(net, optimizer)
     found = look(net, batch(), batch_size=4, sites=sites)
     after = trace(net, optimizer)

@@ -131,8 +131,9 @@ def test_a_run_draws_its_mixture_and_records_it(small_run: dict[str, Any], tmp_p
             views.append(sequences)
             return ()
 
-    with Batches(plan, rows, Recording(), first=0, last=4, prefetch=1, workers=1, pin=False) as batches:  # type: ignore[arg-type]
-        assert len(list(batches)) == 4
+    batches = Batches(plan, rows, Recording(), first=0, last=4, prefetch=1, workers=1, pin=False)  # type: ignore[arg-type]
+    assert [batches.take(step) for step in range(4)] == [()] * 4
+    batches.close()
     for sequences in views:
         assert set(sequences.documents.ravel().tolist()) <= up
         assert sequences.documents.shape == sequences.tokens.shape

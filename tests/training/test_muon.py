@@ -17,6 +17,10 @@ NO_HEADS = torch.nn.ModuleDict()
 RUN, SKIP = torch.zeros(()), torch.ones(())
 
 
+def built(model: Any, heads: torch.nn.Module, settings: Any) -> torch.optim.AdamW:
+    return build_optimizer(parameter_groups(model, heads, settings), settings)
+
+
 def random(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.double) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -61,13 +65,13 @@ def test_scales_by_hand() -> None:
 def test_the_update_is_the_published_formula(scale: Any, nesterov: bool) -> None:
     model = build_model(CONFIG, 0).double()
     settings = schema.Muon(learning_rate=0.1, momentum=0.8, nesterov=nesterov, scale=scale, weight_decay=0.3)
-    optimizer = build_optimizer(model, NO_HEADS, settings)
+    optimizer = built(model, NO_HEADS, settings)
     names = ("layers.0.mlp.up_proj.weight", "layers.1.mlp.down_proj.weight", "layers.1.attention.k_proj.weight")
     expected = {name: model.get_parameter(name).detach().clone() for name in names}
     momentum = {name: torch.zeros_like(value) for name, value in expected.items()}
     for step, multiple in enumerate((1.0, 0.5, 0.25), start=1):
         gradients = give_gradients(model, step)
-        set_learning_rate(optimizer, multiple)
+        set_learning_rate(optimizer, 0, lambda _, group, multiple=multiple: group["peak"] * multiple)
         apply_update(optimizer, skip=RUN)
         for name in names:
             gradient, (rows, columns) = gradients[name], expected[name].shape
@@ -109,7 +113,7 @@ def test_matrices_taken_together_move_as_they_would_alone(monkeypatch: pytest.Mo
     for elements in (1, 2**22):
         monkeypatch.setattr("picolm.training.muon.STACK_ELEMENTS", elements)
         model = build_model(CONFIG, 0).double()
-        optimizer = build_optimizer(model, NO_HEADS, schema.Muon())
+        optimizer = built(model, NO_HEADS, schema.Muon())
         give_gradients(model, 1)
         apply_update(optimizer, skip=RUN)
         moved.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -131,8 +135,8 @@ def test_hidden_matrices_are_muons_and_the_rest_is_adamws(tied: bool) -> None:
     assert "embedding.weight" in kept["names"] and "heads.tag.bias" in kept["names"]
     assert [group["peak"] for group in groups] == [0.5, 0.1, 0.1]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.1, 0.0]
-    optimizer = build_optimizer(model, heads, settings)
-    set_learning_rate(optimizer, 0.5)
+    optimizer = built(model, heads, settings)
+    set_learning_rate(optimizer, 0, lambda _, group: group["peak"] * (0.5))
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.05, 0.05]
 
 
@@ -140,8 +144,8 @@ def test_what_is_not_muons_moves_as_under_adamw_alone() -> None:
     rule = schema.AdamWRule(learning_rate=0.03, betas=(0.7, 0.8), eps=1e-4, weight_decay=0.2)
     models = [build_model(CONFIG, 0) for _ in range(2)]
     optimizers = [
-        build_optimizer(models[0], NO_HEADS, schema.Muon(adamw=rule)),
-        build_optimizer(models[1], NO_HEADS, schema.AdamW(**rule.model_dump())),
+        built(models[0], NO_HEADS, schema.Muon(adamw=rule)),
+        built(models[1], NO_HEADS, schema.AdamW(**rule.model_dump())),
     ]
     for step in range(3):
         for model, optimizer in zip(models, optimizers, strict=True):
@@ -155,7 +159,7 @@ def test_what_is_not_muons_moves_as_under_adamw_alone() -> None:
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_a_skipped_update_changes_no_bit(poison: float) -> None:
     model = build_model(CONFIG, 0)
-    optimizer = build_optimizer(model, NO_HEADS, schema.Muon())
+    optimizer = built(model, NO_HEADS, schema.Muon())
     give_gradients(model, 1)
     apply_update(optimizer, skip=RUN)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,6 +10,10 @@ from picolm.training.optimizer import apply_update, build_optimizer, gradient_no
 CONFIG = schema.Model(vocab_size=20, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, d_ffn=12, qk_norm=True)
 NO_HEADS = torch.nn.ModuleDict()
 RUN, SKIP = torch.zeros(()), torch.ones(())
+
+
+def built(model: Any, heads: torch.nn.Module, settings: Any) -> torch.optim.AdamW:
+    return build_optimizer(parameter_groups(model, heads, settings), settings)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -37,7 +43,7 @@ def test_a_frozen_parameter_is_in_no_group() -> None:
 def test_the_update_is_adamw() -> None:
     model = build_model(CONFIG, 0).double()
     settings = schema.AdamW(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
-    optimizer = build_optimizer(model, NO_HEADS, settings)
+    optimizer = built(model, NO_HEADS, settings)
     name, expected = "layers.0.mlp.up_proj.weight", model.layers[0].mlp.up_proj.weight.detach().clone()
     first, second = torch.zeros_like(expected), torch.zeros_like(expected)
     for step, learning_rate in enumerate((0.1, 0.05, 0.2), start=1):
@@ -45,7 +51,7 @@ def test_the_update_is_adamw() -> None:
             generator = torch.Generator().manual_seed(100 * step + index)
             parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
         gradient = model.get_parameter(name).grad.clone()
-        set_learning_rate(optimizer, learning_rate / 0.1)
+        set_learning_rate(optimizer, 0, lambda _, group, multiple=learning_rate / 0.1: group["peak"] * multiple)
         apply_update(optimizer, skip=RUN)
         first = 0.8 * first + 0.2 * gradient
         second = 0.9 * second + 0.1 * gradient**2
@@ -57,7 +63,7 @@ def test_the_update_is_adamw() -> None:
 
 def test_a_skipped_update_leaves_weights_moments_and_counts() -> None:
     model = build_model(CONFIG, 0)
-    optimizer = build_optimizer(model, NO_HEADS, schema.AdamW(learning_rate=0.1))
+    optimizer = built(model, NO_HEADS, schema.AdamW(learning_rate=0.1))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     apply_update(optimizer, skip=RUN)

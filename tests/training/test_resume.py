@@ -33,14 +33,14 @@ class Dies(Exception):
 
 def dying_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run die just before an update."""
-    original = Trainer.step
+    original = Trainer.update
 
     def mortal(trainer: Trainer, number: int, views: Any) -> None:
         if number == step:
             raise Dies
         original(trainer, number, views)
 
-    monkeypatch.setattr(Trainer, "step", mortal)
+    monkeypatch.setattr(Trainer, "update", mortal)
 
 
 def run(overrides: Overrides, directory: Path, name: str, **options: Any) -> RunDirectory:

@@ -166,14 +166,14 @@ class Synchronisations(TorchDispatchMode):
 def test_a_step_never_waits_for_the_device(
     small_run: Overrides, tmp_path: Path, changes: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, counted = Trainer.step, []
+    original, counted = Trainer.update, []
 
     def counting(self: Trainer, step: int, views: Any) -> None:
         with Synchronisations() as mode:
             original(self, step, views)
         counted.append(mode.found)
 
-    monkeypatch.setattr(Trainer, "step", counting)
+    monkeypatch.setattr(Trainer, "update", counting)
     run({**small_run, **changes}, tmp_path, "run")
     assert counted == [[]] * 12
     with Synchronisations() as mode:
@@ -188,10 +188,10 @@ class Poison(Observer):
         self.steps = steps
 
     def attach(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = Trainer.step
+        original = Trainer.update
 
         def poisoned(trainer: Trainer, step: int, views: Any) -> None:
-            weight = trainer.parameters[0].data
+            weight = next(iter(trainer.structure.parameters.values())).data
             kept = weight.view(-1)[0].clone()
             if step in self.steps:
                 weight.view(-1)[0] = torch.inf
@@ -199,7 +199,7 @@ class Poison(Observer):
             if step in self.steps:
                 weight.view(-1)[0] = kept
 
-        monkeypatch.setattr(Trainer, "step", poisoned)
+        monkeypatch.setattr(Trainer, "update", poisoned)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(

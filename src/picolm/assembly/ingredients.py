@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from picolm.data.preparation import Progress, cached
 from picolm.data.prepared import TokenData
 from picolm.data.rows import Rows
 from picolm.errors import PicoLMError
+from picolm.interventions.loading import Loaded
 from picolm.model.huggingface import architecture
 from picolm.model.size import count_parameters
 from picolm.objective.causal import CausalFormulation
@@ -152,7 +154,9 @@ def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:
     )
 
 
-def identity(ingredients: Ingredients, name: str) -> dict[str, Any]:
+def identity(
+    ingredients: Ingredients, name: str, loaded: Sequence[Loaded] = (), parent: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What `run.json` says: everything that makes two runs the same or different."""
     config, data = ingredients.config, ingredients.data
     count = count_parameters(config.model, ingredients.vocab_size)
@@ -175,6 +179,6 @@ def identity(ingredients: Ingredients, name: str) -> dict[str, Any]:
         },
         "parameters": {"total": count.total, "not_embedding": count.not_embedding},
         "transformers": architecture(config.model),
-        "parent": None,
-        "interventions": [],
+        "parent": parent,
+        "interventions": [item.plain() for item in loaded],
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,16 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_config(target: str | Path | None = None, overrides: Overrides = ()) -> Config:
+def load_config(
+    target: str | Path | None = None, overrides: Overrides = (), interventions: Iterable[str] = ()
+) -> Config:
     """Build the configuration of a run.
 
     Args:
         target: a preset's name, the path of a YAML file (which may inherit by `preset:`), or None for the defaults.
         overrides: `"training.steps=10"` as on the command line, or a mapping `{"training.steps": 10}`.
+        interventions: as `--with` on the command line, `"freeze until=100"`: added to the list, or, where the list has
+            one of that `use`, set over its settings.
 
     Raises:
         PicoLMError: unknown preset, file, key, wrong type or range, or parts that contradict each other.
@@ -40,6 +45,8 @@ def load_config(target: str | Path | None = None, overrides: Overrides = ()) -> 
         values = _merge(values, layer)
     for key, value in _parse_overrides(overrides):
         values = _merge(values, _nest(key, value))
+    for use in interventions:
+        values = {**values, "interventions": _with_use(values.get("interventions", []), use)}
     return build_config(values)
 
 
@@ -134,6 +141,25 @@ def _parse_overrides(overrides: Overrides) -> list[tuple[str, object]]:
     return pairs
 
 
+def used(words: str) -> str:
+    """Which intervention a `--with` names."""
+    return words.split(maxsplit=1)[0] if words.strip() else ""
+
+
+def _with_use(present: Any, words: str) -> list[Any]:
+    """A list of interventions with one more, or with other settings of one that is there."""
+    use, *settings = shlex.split(words)
+    added: dict[str, Any] = {"use": use}
+    for key, value in _parse_overrides(settings):
+        added = _merge(added, _nest(key, value))
+    listed = list(present) if isinstance(present, list | tuple) else []
+    for place, other in enumerate(listed):
+        if isinstance(other, Mapping) and other.get("use") == use:
+            listed[place] = _merge(other, added)
+            return listed
+    return [*listed, added]
+
+
 def _nest(key: str, value: object) -> dict[str, Any]:
     *parents, last = key.split(".")
     nested: dict[str, Any] = {last: value}
@@ -151,9 +177,22 @@ def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
             # Another kind (of objective, of optimizer) has other keys: those of the old one would only be refused.
             same_kind = "kind" not in value or value["kind"] == below.get("kind", value["kind"])
             merged[key] = _merge(below if same_kind else {}, value)
+        elif isinstance(value, Mapping) and isinstance(below, list | tuple) and all(k.isdecimal() for k in value):
+            merged[key] = _merge_items(key, below, value)
         else:
             merged[key] = value
     return merged
+
+
+def _merge_items(key: str, lower: Sequence[Any], upper: Mapping[str, Any]) -> list[Any]:
+    """Put values over single items of a list: `interventions.0.until=100`."""
+    items = list(lower)
+    for place, value in upper.items():
+        if int(place) >= len(items):
+            raise PicoLMError(f"{key}.{place} does not exist: {key} has {len(items)} items, counted from 0")
+        below = items[int(place)]
+        items[int(place)] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return items
 
 
 # What other tools call it, or where one looks for it first.
@@ -183,15 +222,20 @@ _EXPECTED = {
 }
 
 
-def explain(error: ValidationError) -> str:
-    """Say in one sentence what the first problem is: the key, what it must be, what it was."""
+def explain(error: ValidationError, section: type[BaseModel] = Config) -> str:
+    """Say in one sentence what the first problem is: the key, what it must be, what it was.
+
+    Args:
+        error: what the validation of `section` raised.
+        section: whose keys are the valid ones.
+    """
     problem = error.errors(include_url=False)[0]
     path = [str(part) for part in problem["loc"]]
     variant = path.pop(1) if len(path) > 1 and path[1] in kinds_of(path[0]) else None
     key = ".".join(path) or "the configuration"
     kind, given, context = problem["type"], _describe(problem["input"]), problem.get("ctx", {})
     if kind == "extra_forbidden":
-        keys = valid_keys()
+        keys = valid_keys(section)
         if variant is not None and key in keys:
             return f"{key} means nothing to {path[0]}.kind={variant}: leave it out or choose another kind"
         elsewhere = _ELSEWHERE.get(path[-1])

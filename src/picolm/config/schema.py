@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
+from picolm.config.interventions import Use
 from picolm.config.optimization import (
     AdamW,
     AdamWRule,
@@ -71,6 +72,7 @@ __all__ = [
     "Steps",
     "Tokenizer",
     "Training",
+    "Use",
     "Validation",
 ]
 
@@ -290,6 +292,7 @@ class Seeds(Section):
     data: Seed = Field(0, description="order and corruption of the data; the held-out documents never depend on it")
     dropout: Seed = Field(0, description="dropout masks")
     sampling: Seed = Field(0, description="generated text")
+    interventions: Seed = Field(0, description="what interventions draw")
 
 
 class Config(Section):
@@ -307,6 +310,7 @@ class Config(Section):
     capture: Capture = Capture()
     samples: Samples = Samples()
     seeds: Seeds = Seeds()
+    interventions: tuple[Use, ...] = Field((), description="what is changed about training, in order; each in one file")
     tracking: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], BeforeValidator(one_is_a_list)] = Field(
         (), description="trackers that are fed from the log, each an extra of its name; files stay in the run"
     )

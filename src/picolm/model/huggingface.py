@@ -19,7 +19,7 @@ from torch import Tensor
 from picolm.config import schema
 from picolm.config.loading import explain
 from picolm.errors import PicoLMError
-from picolm.model.files import WEIGHTS, locate_tensors, read_json, read_tensors, save_tensors
+from picolm.model.files import WEIGHTS, load_tensors, locate_tensors, read_json, read_tensors, save_tensors
 from picolm.model.interface import LanguageModel
 from picolm.model.transformer import Transformer
 
@@ -44,6 +44,12 @@ _NAMES = {
     "unembedding": "lm_head",
 }
 
+_OURS = {theirs.removeprefix("model."): ours for ours, theirs in _NAMES.items()}
+
+LIVE = "picolm.json"
+"""What a directory has in the place of `config.json` where no Hugging Face class opens it."""
+FORMAT = 1
+
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
@@ -63,6 +69,11 @@ def architecture(config: schema.Model) -> str:
 def huggingface_name(name: str) -> str:
     """Translate one of our parameter names to Hugging Face's."""
     return ".".join(_NAMES.get(part, part) for part in name.split("."))
+
+
+def our_name(name: str) -> str:
+    """Translate one of Hugging Face's parameter names to ours."""
+    return ".".join(_OURS.get(part, part) for part in name.removeprefix("model.").split("."))
 
 
 def huggingface_config(
@@ -128,11 +139,28 @@ def save_weights(
     save_tensors(huggingface_state(parameters), directory / WEIGHTS)
 
 
-def load_weights(directory: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Read parameters by our names from a directory that `save_weights` wrote; they must have these shapes."""
-    theirs = {huggingface_name(name): shape for name, shape in shapes.items()}
-    found = read_tensors(directory, locate_tensors(directory), theirs, ignored=frozenset())
-    return {name: found[huggingface_name(name)] for name in shapes}
+def save_live_weights(
+    config: schema.Model, parameters: Mapping[str, Tensor], directory: Path, origin: Mapping[str, Any]
+) -> None:
+    """As `save_weights` for a model that no Hugging Face class equals: our own names, and `picolm.json` beside.
+
+    Args:
+        config: of the model that it is built on.
+        parameters: by our names.
+        directory: exists already.
+        origin: what its structure comes from, for those who open it.
+    """
+    facts = {"format": FORMAT, "kind": "picolm-model", "config": config.model_dump(mode="json"), **origin}
+    (directory / LIVE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}, directory / WEIGHTS)
+
+
+def read_parameters(directory: Path) -> dict[str, Tensor]:
+    """All parameters of a directory that `save_weights` or `save_live_weights` wrote, by our names."""
+    tensors = load_tensors(directory / WEIGHTS)
+    if (directory / LIVE).is_file():
+        return tensors
+    return {our_name(name): tensor for name, tensor in tensors.items()}
 
 
 def load_model(directory: Path) -> Transformer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal
 
 import torch.nn.functional as F
@@ -22,14 +23,26 @@ class LanguageModel(nn.Module, ABC):
     config: schema.Model
 
     @abstractmethod
-    def forward(self, input_ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        features: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return hidden states after the last norm.
 
         Args:
             input_ids: token ids [B, T].
             attention_mask: True at real tokens, False at padding [B, T]; None: no padding. Padding may stand anywhere;
                 hidden states there mean nothing.
+            features: further tensors, each [B, ...], that every block is handed; blocks of the base class read none.
         """
+
+    @property
+    @abstractmethod
+    def blocks(self) -> nn.ModuleList:
+        """The layers between embedding and last norm, in order; they are compiled one by one."""
 
     @property
     @abstractmethod

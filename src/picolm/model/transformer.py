@@ -6,7 +6,7 @@ B batch, T positions, D width, H query heads, K key/value heads, C head width, V
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -20,6 +20,7 @@ from picolm.model.kernel import Kernel, Mix
 from picolm.model.segments import Segments
 
 Rotation = tuple[Tensor, Tensor]
+Features = Mapping[str, Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -116,8 +117,15 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, rotary: Rotation, key_mask: Tensor | None, mix: Mix | None = None) -> Tensor:
-        """Return the residual stream [B, T, D] after this block."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotation,
+        key_mask: Tensor | None,
+        mix: Mix | None = None,
+        features: Features | None = None,
+    ) -> Tensor:
+        """Return the residual stream [B, T, D] after this block; `features` are for blocks of other classes."""
         x = x + self.dropout(self.attention(self.attention_norm(x), rotary, key_mask, mix))
         x = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return x
@@ -137,6 +145,11 @@ class Transformer(LanguageModel):
         self.unembedding = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers."""
+        return self.layers
+
+    @property
     def residual(self) -> tuple[str, ...]:
         """The embedding after its dropout, then each block."""
         return ("dropout", *(f"layers.{number}" for number in range(self.config.n_layers)))
@@ -154,6 +167,7 @@ class Transformer(LanguageModel):
         attention_mask: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        features: Features | None = None,
     ) -> Tensor:
         """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`).
 
@@ -164,22 +178,23 @@ class Transformer(LanguageModel):
         if cache is not None:
             assert attention_mask is None and documents is None and self.config.attention == "causal"
             mixes = [partial(cache.attend, number) for number in range(self.config.n_layers)]
-            hidden = self._hidden(input_ids, cache.begin(input_ids), mixes=mixes)
+            hidden = self._hidden(input_ids, cache.begin(input_ids), mixes=mixes, features=features)
             cache.end()
             return hidden
         if documents is not None:
             assert attention_mask is None
             segments = Segments(documents, causal=self.config.attention == "causal", device=input_ids.device)
-            return self._hidden(input_ids, segments.positions, mixes=[segments] * self.config.n_layers)
+            within: list[Mix] = [segments] * self.config.n_layers
+            return self._hidden(input_ids, segments.positions, mixes=within, features=features)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         if attention_mask is None:
-            return self._hidden(input_ids, positions)
+            return self._hidden(input_ids, positions, features=features)
         if self.config.attention == "bidirectional":
-            return self._hidden(input_ids, positions, key_mask=attention_mask[:, None, None, :])
+            return self._hidden(input_ids, positions, key_mask=attention_mask[:, None, None, :], features=features)
         # Moved behind the real tokens, padding is hidden by causality alone: no T x T mask is needed. Each token keeps
         # its own position, so a gap inside a row counts as in any other implementation.
         order = attention_mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
-        hidden = self._hidden(input_ids.gather(1, order), order)
+        hidden = self._hidden(input_ids.gather(1, order), order, features=features)
         return torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
 
     def _hidden(
@@ -189,11 +204,12 @@ class Transformer(LanguageModel):
         *,
         key_mask: Tensor | None = None,
         mixes: Sequence[Mix] | None = None,
+        features: Features | None = None,
     ) -> Tensor:
         x = self.dropout(self.embedding(input_ids))
         rotary = rotation(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
         for number, block in enumerate(self.layers):
-            x = block(x, rotary, key_mask, None if mixes is None else mixes[number])
+            x = block(x, rotary, key_mask, None if mixes is None else mixes[number], features)
         normed: Tensor = self.output_norm(x)
         return normed
 

@@ -33,12 +33,18 @@ class WeightAverage:
             settings: decay and start.
         """
         self.settings = settings
-        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self._updates = torch.zeros((), device=next(iter(self._parameters.values())).device)
         self.weights: dict[str, Tensor] = {}
         """The average by name; empty before it begins."""
+        self.follow(module)
+        self._updates = torch.zeros((), device=next(iter(self._parameters.values())).device)
         if settings.start == 0:
             self._begin()
+
+    def follow(self, module: nn.Module) -> None:
+        """Average the parameters of this module from now on, by name; a new one begins with the value that it has."""
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if self.weights:
+            self.weights = {name: self.weights.get(name, p.detach().clone()) for name, p in self._parameters.items()}
 
     @property
     def began(self) -> bool:
@@ -78,10 +84,11 @@ class WeightAverage:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up again what `tensors` gave."""
-        self.weights = {
-            name: tensor.to(self._updates.device, copy=True) for name, tensor in tensors.items() if name != UPDATES
-        }
-        if self.began:
+        if tensors:
+            # Where structure changes at this very step, a parameter may be new, or gone.
+            self.weights = {
+                name: tensors.get(name, p.detach()).to(p.device, copy=True) for name, p in self._parameters.items()
+            }
             self._updates = tensors[UPDATES].to(self._updates.device, copy=True)
 
     def _begin(self) -> None:

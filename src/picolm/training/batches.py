@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from picolm.data.rows import Rows
-from picolm.seams import Formulation, Plan, Sequences, View
+from picolm.seams import Formulation, IntArray, Plan, Sequences, View
 
 
 class Batches:
-    """Iterates over (step, views) from `first` to `last`; what a step holds depends on nothing but the step.
+    """The views of the steps from `first` to `last`; what a step holds depends on nothing but the step.
 
-    Use it as a context manager, so that its threads end with the loop.
+    To be closed, so that its threads end with the loop.
     """
 
     def __init__(
@@ -44,37 +43,40 @@ class Batches:
         """
         self.plan, self.rows, self.formulation = plan, rows, formulation
         self.first, self.last, self.prefetch, self.pin = first, last, prefetch, pin
+        self._ahead: deque[Future[tuple[View, ...]]] = deque()
+        self._asked = first
         self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="picolm-batches")
 
-    def __enter__(self) -> Batches:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the threads; what is begun is thrown away."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[tuple[int, tuple[View, ...]]]:
-        ahead: deque[Future[tuple[View, ...]]] = deque()
-        asked = self.first
-        for step in range(self.first, self.last):
-            limit = min(step + 1 + self.prefetch, self.last, max(self.plan.horizon(step), step + 1))
-            while asked < limit:
-                ahead.append(self._threads.submit(self.build, asked))
-                asked += 1
-            yield step, ahead.popleft().result()
+    def take(self, step: int) -> tuple[View, ...]:
+        """The views of a step; those of the next ones are begun, as far as the plan's horizon allows.
+
+        Steps are taken in order, each after what may change its rows.
+        """
+        assert step == self._asked - len(self._ahead), "steps are taken in order"
+        limit = max(min(step + 1 + self.prefetch, self.last, self.plan.horizon(step)), step + 1)
+        while self._asked < limit:
+            self._ahead.append(self._threads.submit(self.build, self._asked))
+            self._asked += 1
+        return self._ahead.popleft().result()
 
     def build(self, step: int) -> tuple[View, ...]:
         """The views of one step."""
-        ids = self.plan.rows(step)
+        views = self.formulation.views(self.sequences(self.plan.rows(step), step), measure=False)
+        return tuple(view.pin() for view in views) if self.pin else views
+
+    def sequences(self, ids: IntArray, step: int) -> Sequences:
+        """Rows of the training split as they lie in the data."""
         tokens = self.rows.read(ids)
-        valid = np.full(len(ids), tokens.shape[1], dtype=np.int64)
-        sequences = Sequences(
+        return Sequences(
             tokens=tokens,
-            valid=valid,
+            valid=np.full(len(ids), tokens.shape[1], dtype=np.int64),
             ids=ids,
             stream="train",
             step=step,
             documents=self.rows.read_documents(ids),
             tags=self.rows.read_tags(ids),
         )
-        views = self.formulation.views(sequences, measure=False)
-        return tuple(view.pin() for view in views) if self.pin else views

@@ -87,22 +87,31 @@ class Capture:
         Raises:
             PicoLMError: a pattern of the configuration or of a measurement names nothing.
         """
-        self.config, self.objective, self.optimizer, self.probes = config, objective, optimizer, dict(probes)
+        self.config, self.probes, self.measurements = config, dict(probes), tuple(measurements)
         self.run, self.writer, self.device, self.committed = run, writer, device, committed
+        self._before: dict[str, Tensor] = {}
+        self.follow(objective, optimizer)
+
+    def follow(self, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
+        """Look at this objective and optimizer from now on, as when structure changed.
+
+        Raises:
+            PicoLMError: a pattern of the configuration or of a measurement names nothing.
+        """
+        self.objective, self.optimizer = objective, optimizer
         sites, self._parameters = sites_of(objective.model), parameters_of(optimizer.param_groups)
         terms = [name for name, term in objective.terms.items() if term.token_losses is not None]
-        self.stored = select_stored(config.capture, objective.model, optimizer.param_groups)
-        self.measuring = Measuring(measurements, sites=sites, parameters=self._parameters, terms=terms)
+        self.stored = select_stored(self.config.capture, objective.model, optimizer.param_groups)
+        self.measuring = Measuring(self.measurements, sites=sites, parameters=self._parameters, terms=terms)
         seen = self.measuring.sites("activation") | self.stored.sites.keys()
         self.wanted = Wanted(
             sites={name: site for name, site in sites.items() if name in seen},
             parameters=self._with_measured("gradient", self.stored.gradients),
-            token_losses=config.capture.token_losses or bool(self.measuring.sites("token_loss")),
-            positions=config.capture.positions,
+            token_losses=self.config.capture.token_losses or bool(self.measuring.sites("token_loss")),
+            positions=self.config.capture.positions,
         )
         self._moments = self._with_measured("moment", self.stored.moments)
         self._updates = self._with_measured("update", self.stored.updates)
-        self._before: dict[str, Tensor] = {}
 
     def due(self, done: int) -> bool:
         """Whether the schedule asks for a capture after `done` updates."""

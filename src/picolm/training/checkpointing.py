@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from picolm.config import schema
-from picolm.model.huggingface import SpecialTokens, architecture, save_weights
+from picolm.model.huggingface import SpecialTokens, architecture, save_live_weights, save_weights
 from picolm.runs.digest import sha256_of_bytes
 from picolm.runs.directory import RunDirectory
 from picolm.runs.durable import committed_directory, json_bytes, write_json
@@ -19,12 +17,14 @@ from picolm.runs.log import Mark
 from picolm.runs.manifest import MANIFEST, without, write_manifest
 from picolm.runs.resumption import discard, settle_earlier
 from picolm.text.tokenizer import Tokenizer
-from picolm.training.averaging import UPDATES
-from picolm.training.state import MODEL, STATE, TrainingState
+from picolm.training.exporting import Exported
+from picolm.training.state import STATE, TrainingState
 from picolm.training.writer import Writer
 
 AVERAGE = "ema"
 """Where in a checkpoint the averaged model stands, a directory like the checkpoint's own."""
+NO_TWIN = "none"
+"""What a manifest says of a model that no class of `transformers` opens."""
 
 
 class Checkpoints:
@@ -72,54 +72,53 @@ class Checkpoints:
         """Whether the whole state after `done` updates is saved; that of the untrained model follows from its seed."""
         return done > 0 and (done == self.config.training.steps or self.config.checkpoints.state.includes(done))
 
-    def save(self, state: TrainingState, marks: Mapping[str, Mark], *, whole: bool) -> None:
+    def save(
+        self, state: TrainingState, models: Mapping[str, Exported], marks: Mapping[str, Mark], *, whole: bool
+    ) -> None:
         """Hand a state to the writer.
 
         Args:
             state: training after some updates, on the host.
+            models: the model to save, by its folder in the checkpoint: `.`, and `ema` for the averaged one.
             marks: how far the growing files of the run had come.
-            whole: whether a run is to resume from it; else only the model is written.
+            whole: whether a run is to resume from it; else only the models are written.
         """
         if whole:
             self.saved = state.step
-        self.writer.submit(partial(self._write, state, marks, whole))
+        self.writer.submit(partial(self._write, state, models, marks, whole))
 
-    def _write(self, state: TrainingState, marks: Mapping[str, Mark], whole: bool) -> None:
+    def _write(
+        self, state: TrainingState, models: Mapping[str, Exported], marks: Mapping[str, Mark], whole: bool
+    ) -> None:
         path = self.run.checkpoint_path(state.step)
         with committed_directory(path) as directory:
-            self._fill(directory, state, whole)
-            self._describe(directory, state.step, marks)
+            for folder, model in models.items():
+                (directory / folder).mkdir(exist_ok=True)
+                self._write_model(directory / folder, model)
+            if whole:
+                (directory / STATE).mkdir()
+                state.write(directory / STATE, models["."].parameters)
+            write_manifest(
+                directory,
+                kind="picolm-checkpoint",
+                step=state.step,
+                transformers=architecture(self.config.model) if models["."].has_twin else NO_TWIN,
+                log=marks[self.run.log_path.name].plain(),
+            )
         self.ledger.committed(path, marks)
         for sentence in settle_earlier(path):
             self.warn(sentence)
         if whole:
             self._supersede()
 
-    def _fill(self, directory: Path, state: TrainingState, whole: bool) -> None:
-        self._write_model(directory, state.parameters)
-        if state.average:
-            (directory / AVERAGE).mkdir()
-            # The average knows the trainable parameters only.
-            weights = {name: tensor for name, tensor in state.average.items() if name != UPDATES}
-            self._write_model(directory / AVERAGE, {**state.parameters, **weights})
-        if whole:
-            (directory / STATE).mkdir()
-            state.write(directory / STATE)
-
-    def _describe(self, directory: Path, step: int, marks: Mapping[str, Mark]) -> None:
-        write_manifest(
-            directory,
-            kind="picolm-checkpoint",
-            step=step,
-            transformers=architecture(self.config.model),
-            log=marks[self.run.log_path.name].plain(),
-        )
-
-    def _write_model(self, directory: Path, parameters: Mapping[str, Tensor]) -> None:
+    def _write_model(self, directory: Path, model: Exported) -> None:
         tokenizer, config = self.tokenizer, self.config.model
-        special = SpecialTokens(tokenizer.separator_id, tokenizer.pad_id, tokenizer.mask_id)
-        weights = {name.removeprefix(MODEL): tensor for name, tensor in parameters.items() if name.startswith(MODEL)}
-        save_weights(config, weights, directory, special)
+        if model.has_twin:
+            special = SpecialTokens(tokenizer.separator_id, tokenizer.pad_id, tokenizer.mask_id)
+            save_weights(config, model.parameters, directory, special)
+        else:
+            origin = {"interventions": self.run.identity["interventions"]}
+            save_live_weights(config, model.parameters, directory, origin)
         tokenizer.save(directory, config.max_length)
 
     def _supersede(self) -> None:

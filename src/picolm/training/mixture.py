@@ -69,10 +69,9 @@ class MixturePlan(Plan):
         """`step` batches have been drawn before."""
         return step * self.batch_size
 
-    def rows(self, step: int) -> IntArray:
-        """Ids of the step's sequences [batch_size]."""
-        first = self.start(step)
-        blocks, within = np.divmod(np.arange(first, first + self.size(step), dtype=np.int64), BLOCK)
+    def numbered(self, numbers: IntArray, step: int) -> IntArray:
+        """The rows of sequence numbers [N], the same at every step."""
+        blocks, within = np.divmod(numbers, BLOCK)
         places = np.empty_like(within)
         for block in np.unique(blocks):
             here = blocks == block
@@ -83,10 +82,6 @@ class MixturePlan(Plan):
             numbers = blocks[here] * len(part.places) + places[here] - part.places.start
             rows[here] = part.first_row + part.passes.rows(numbers)
         return rows
-
-    def horizon(self, step: int) -> int:
-        """Nothing changes, so any later step may be asked for."""
-        return 2**63 - 1
 
     def draws(self, rows: IntArray, steps: int) -> list[Draw]:
         """Where rows are drawn in the first `steps` steps, by inverting the permutations."""

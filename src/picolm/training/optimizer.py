@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from picolm.config import schema
 from picolm.model.interface import LanguageModel
+from picolm.seams import Group, Rate
 from picolm.training.muon import Muon
 
 
-def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer) -> list[Group]:
     """Part the trainable parameters by the rule that moves them and by whether they decay.
 
     Muon takes the matrices inside the model; the embedding, the output matrix, norms and heads are AdamW's.
@@ -36,7 +35,7 @@ def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.O
         (decayed, adamw.weight_decay, adamw.learning_rate, False),
         (kept, 0.0, adamw.learning_rate, False),
     )
-    groups: list[dict[str, Any]] = [
+    groups: list[Group] = [
         {
             "names": names,
             "params": [named[name] for name in names],
@@ -53,21 +52,17 @@ def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.O
     return groups
 
 
-def build_optimizer(
-    model: LanguageModel, heads: nn.Module, optimizer: schema.Optimizer, *, precision: str = "fp32"
-) -> torch.optim.AdamW:
+def build_optimizer(groups: list[Group], optimizer: schema.Optimizer, *, precision: str = "fp32") -> torch.optim.AdamW:
     """Make the optimizer of a run: fused AdamW, or Muon with fused AdamW for what is no hidden matrix.
 
     Args:
-        model: the model, where it will train.
-        heads: what is trained beside it.
+        groups: what is trained, from `parameter_groups`, where it will train.
         optimizer: the settings.
         precision: `training.precision`. Muon's iteration runs in bfloat16 on a GPU always, elsewhere if the run does.
     """
-    groups = parameter_groups(model, heads, optimizer)
     if optimizer.kind == "adamw":
         return torch.optim.AdamW(groups, betas=optimizer.betas, eps=optimizer.eps, fused=True)
-    reduced = precision == "bf16" or model.output_matrix.device.type == "cuda"
+    reduced = precision == "bf16" or groups[0]["params"][0].device.type == "cuda"
     return Muon(
         groups,
         momentum=optimizer.momentum,
@@ -79,10 +74,11 @@ def build_optimizer(
     )
 
 
-def set_learning_rate(optimizer: torch.optim.AdamW, multiple: float) -> None:
-    """Give every group the step's learning rate: its peak times the schedule's multiple."""
+def set_learning_rate(optimizer: torch.optim.AdamW, step: int, rate: Rate) -> float:
+    """Give every group the learning rate of update `step`; that of the first group."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * multiple
+        group["lr"] = rate(step, group)
+    return float(optimizer.param_groups[0]["lr"])
 
 
 def apply_update(optimizer: torch.optim.AdamW, *, skip: Tensor) -> None:

@@ -28,14 +28,9 @@ class EpochPlan(Plan):
         """`step` batches have been drawn before."""
         return step * self.batch_size
 
-    def rows(self, step: int) -> IntArray:
-        """Ids of the step's sequences [batch_size]."""
-        first = self.start(step)
-        return self._passes.rows(np.arange(first, first + self.size(step), dtype=np.int64))
-
-    def horizon(self, step: int) -> int:
-        """Nothing changes, so any later step may be asked for."""
-        return 2**63 - 1
+    def numbered(self, numbers: IntArray, step: int) -> IntArray:
+        """The rows of sequence numbers [N], the same at every step."""
+        return self._passes.rows(numbers)
 
     def draws(self, rows: IntArray, steps: int) -> list[Draw]:
         """Where rows are drawn in the first `steps` steps, by inverting the permutations."""

@@ -34,6 +34,8 @@ class StepRecord:
     """Input positions seen so far, those of this step included."""
     sequences: int
     """Sequences seen so far, those of this step included."""
+    trace: Sequence[Mapping[str, Any]] = ()
+    """What interventions did and changed; scalars in it may be tensors."""
 
 
 class Recorder:
@@ -143,12 +145,12 @@ class Recorder:
 
 
 def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
-    scalars = [(r.loss, r.gradient_norm, r.skipped, *r.losses.values()) for r in records]
-    flat = torch.stack([value.detach().float() for row in scalars for value in row]).tolist()
+    scalars = [value for record in records for value in _scalars(record)]
+    flat = torch.stack([value.detach().float().reshape(()).to(scalars[0].device) for value in scalars]).tolist()
     values = iter(flat)
     for record in records:
         loss, norm, skipped = next(values), next(values), next(values)
-        yield {
+        line = {
             "event": "train",
             "step": record.step,
             "loss": loss,
@@ -159,6 +161,16 @@ def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
             "sequences": record.sequences,
             "skipped": int(skipped),
         }
+        trace = [
+            {key: next(values) if isinstance(fact, Tensor) else fact for key, fact in event.items()}
+            for event in record.trace
+        ]
+        yield {**line, "interventions": trace} if trace else line
+
+
+def _scalars(record: StepRecord) -> list[Tensor]:
+    facts = [fact for event in record.trace for fact in event.values() if isinstance(fact, Tensor)]
+    return [record.loss, record.gradient_norm, record.skipped, *record.losses.values(), *facts]
 
 
 def _peak_memory(device: torch.device) -> int:

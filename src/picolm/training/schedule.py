@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 
 from picolm.config import schema
+from picolm.seams import Rate
+
+
+def scheduled_rate(schedule: schema.Schedule, total_steps: int) -> Rate:
+    """The learning rate of a group in an update: its peak times the schedule's multiple."""
+    return lambda step, group: group["peak"] * learning_rate_multiple(schedule, step, total_steps)
 
 
 def learning_rate_multiple(schedule: schema.Schedule, step: int, total_steps: int) -> float:

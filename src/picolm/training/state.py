@@ -6,6 +6,7 @@ is trained beside it, the optimizer, the average, and how many updates were skip
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,7 @@ from torch import Tensor
 
 from picolm.errors import PicoLMError
 from picolm.model.files import load_tensors, save_tensors
-from picolm.model.huggingface import load_weights
-from picolm.seams import Objective
-from picolm.training.averaging import WeightAverage
-from picolm.training.writer import host_copy
+from picolm.model.huggingface import read_parameters
 
 FORMAT = 1
 STATE = "state"
@@ -29,8 +27,12 @@ MODEL = "model."
 """What the names of the model's parameters begin with in an `Objective`."""
 
 _FACTS, _LIVE, _OPTIMIZER, _AVERAGE = "state.json", "live.safetensors", "optimizer.safetensors", "average.safetensors"
+_REMEMBERED = "interventions.safetensors"
 _SEPARATOR = "/"
-"""Between a parameter's name and what the optimizer keeps of it."""
+"""Between a parameter's name and what the optimizer keeps of it; an intervention's name and what it remembers."""
+
+Memory = dict[str, Any]
+"""What an intervention remembers: JSON values and tensors, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class TrainingState:
         parameters: of the objective, by name.
         optimizer: what the optimizer keeps of each parameter: `<parameter>/<key>`.
         average: the averaged weights by name, and `updates`, how many went into them; empty where there are none.
+        interventions: what each remembers, by its name.
     """
 
     step: int
@@ -50,70 +53,61 @@ class TrainingState:
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     average: dict[str, Tensor]
+    interventions: dict[str, Memory]
 
-    @classmethod
-    def of(
-        cls,
-        step: int,
-        *,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        skipped: Tensor,
-        average: WeightAverage | None,
-        whole: bool,
-    ) -> TrainingState:
-        """Copy to the host: everything, or only what the saved models need."""
-        return cls(
-            step=step,
-            skipped=int(skipped),
-            parameters=host_copy(objective.state_dict()),
-            optimizer=host_copy(optimizer_tensors(optimizer)) if whole else {},
-            average={} if average is None else host_copy(average.tensors()),
-        )
+    def write(self, directory: Path, saved: Mapping[str, Tensor]) -> None:
+        """Write what stands nowhere else into an existing directory.
 
-    def write(self, directory: Path) -> None:
-        """Write what stands nowhere else into an existing directory; the model's parameters stand in the checkpoint."""
-        facts = {"format": FORMAT, "step": self.step, "skipped": self.skipped}
-        (directory / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        live = {name: tensor for name, tensor in self.parameters.items() if not name.startswith(MODEL)}
-        for file, tensors in ((_LIVE, live), (_OPTIMIZER, self.optimizer), (_AVERAGE, self.average)):
+        Args:
+            directory: the checkpoint's `state/`.
+            saved: the parameters of the model as the checkpoint holds them, by our names.
+        """
+        plain = {name: _values(memory) for name, memory in self.interventions.items()}
+        facts = {"format": FORMAT, "step": self.step, "skipped": self.skipped, "interventions": plain}
+        (directory / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        remembered = {
+            f"{name}{_SEPARATOR}{key}": value.detach().cpu().contiguous()
+            for name, memory in self.interventions.items()
+            for key, value in memory.items()
+            if isinstance(value, Tensor)
+        }
+        # What an export changed (merged adapters) stands here in its live form.
+        live = {name: tensor for name, tensor in self.parameters.items() if not _is_saved(name, tensor, saved)}
+        parts = {_LIVE: live, _OPTIMIZER: self.optimizer, _AVERAGE: self.average, _REMEMBERED: remembered}
+        for file, tensors in parts.items():
             if tensors:
                 save_tensors(tensors, directory / file)
 
     @classmethod
-    def read(cls, checkpoint: Path, shapes: Mapping[str, torch.Size]) -> TrainingState:
-        """Read a checkpoint.
-
-        Args:
-            checkpoint: its directory.
-            shapes: the objective's parameters that it must hold.
+    def read(cls, checkpoint: Path) -> TrainingState:
+        """Read a checkpoint that has a state.
 
         Raises:
             PicoLMError: a file is missing, damaged or of a newer format.
         """
-        facts = read_facts(checkpoint)
+        facts = _read_facts(checkpoint / STATE / _FACTS)
         directory = checkpoint / STATE
-        live = _tensors(directory / _LIVE)
-        rest = {name.removeprefix(MODEL): shape for name, shape in shapes.items() if name not in live}
-        model = {f"{MODEL}{name}": tensor for name, tensor in load_weights(checkpoint, rest).items()}
+        saved = {f"{MODEL}{name}": tensor for name, tensor in read_parameters(checkpoint).items()}
+        memories: dict[str, Memory] = {name: dict(values) for name, values in facts["interventions"].items()}
+        for key, tensor in _tensors(directory / _REMEMBERED).items():
+            name, _, entry = key.partition(_SEPARATOR)
+            memories.setdefault(name, {})[entry] = tensor
         return cls(
             step=facts["step"],
             skipped=facts["skipped"],
-            parameters={**model, **live},
+            parameters={**saved, **_tensors(directory / _LIVE)},
             optimizer=_tensors(directory / _OPTIMIZER),
             average=_tensors(directory / _AVERAGE),
+            interventions=memories,
         )
 
-    def restore(self, objective: Objective, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
-        """Put everything back; the same tensors as at the save, bit for bit."""
-        own = objective.state_dict()
-        assert own.keys() == self.parameters.keys(), "a checkpoint holds the objective's parameters and no others"
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(self.parameters[name])
-        restore_optimizer(optimizer, self.optimizer)
-        if average is not None:
-            average.restore(self.average)
+
+def memory_copy(memory: Mapping[str, Any]) -> Memory:
+    """What an intervention remembers, as it is now: training cannot change the copy."""
+    return {
+        key: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
+        for key, value in memory.items()
+    }
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -140,13 +134,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
                 optimizer.state[parameter] = state
 
 
-def read_facts(checkpoint: Path) -> dict[str, Any]:
-    """What `state.json` of a checkpoint says.
+def _values(memory: Memory) -> Memory:
+    return {key: value for key, value in memory.items() if not isinstance(value, Tensor)}
 
-    Raises:
-        PicoLMError: it is missing, damaged or of a newer format.
-    """
-    path = checkpoint / STATE / _FACTS
+
+def _is_saved(name: str, tensor: Tensor, saved: Mapping[str, Tensor]) -> bool:
+    other = saved.get(name.removeprefix(MODEL)) if name.startswith(MODEL) else None
+    return other is tensor or (other is not None and other.shape == tensor.shape and torch.equal(other, tensor))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(path.read_bytes())
         if facts["format"] > FORMAT:

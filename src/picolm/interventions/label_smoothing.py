@@ -1,0 +1,48 @@
+"""Label smoothing: a part of the target's probability is spread evenly over the vocabulary (Szegedy et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import Field
+from torch import Tensor
+
+from picolm.config import schema
+from picolm.model.interface import LanguageModel
+from picolm.objective.smoothing import margin_over_mean
+from picolm.seams import Intervention, Objective, Run, TermFunction
+
+
+class LabelSmoothing(Intervention):
+    """Minimises (1 - alpha) CE(onehot) + alpha CE(uniform over the vocabulary) for each token term of the run.
+
+    The targets are those of Szegedy et al. (2016), section 7, and of PyTorch's `label_smoothing`; they are never held.
+    Validation goes on to measure the plain loss.
+    """
+
+    class Settings(schema.Section):
+        """How much is spread."""
+
+        alpha: float = Field(0.1, gt=0.0, lt=1.0, description="share of the probability that is spread")
+
+    settings: Settings
+
+    def objective(self, objective: Objective, step: int, run: Run) -> Objective:
+        """Put the smoothed loss in the place of every term that says its loss token by token."""
+        alpha = self.settings.alpha
+        terms = {
+            name: replace(term, function=_smoothed(term.function, alpha))
+            for name, term in objective.terms.items()
+            if term.token_losses is not None
+        }
+        if step == 0 and terms:
+            run.record("smoothing", alpha=alpha, terms=sorted(terms))
+        return objective.with_terms(terms)
+
+
+def _smoothed(plain: TermFunction, alpha: float) -> TermFunction:
+    def function(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        return plain(model, hidden, tensors) + alpha * margin_over_mean(model, hidden, tensors)
+
+    return function

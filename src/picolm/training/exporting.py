@@ -1,0 +1,50 @@
+"""From the model as it is trained to the model as it is saved: plain, with everything merged that was added."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from picolm.model.interface import LanguageModel
+from picolm.seams import Intervention
+from picolm.training.state import MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model to save.
+
+    Attributes:
+        parameters: by our names, on the CPU.
+        has_twin: whether a Hugging Face class equals it; else these are the parameters of its live form.
+    """
+
+    parameters: dict[str, Tensor]
+    has_twin: bool = True
+
+
+def export(model: LanguageModel, parameters: Mapping[str, Tensor], interventions: Sequence[Intervention]) -> Exported:
+    """Export a model with these values; what is trained stays as it is.
+
+    Args:
+        model: the structure.
+        parameters: of the objective, by name, on the CPU.
+        interventions: in the order in which they built the structure.
+    """
+    values = {name.removeprefix(MODEL): tensor for name, tensor in parameters.items() if name.startswith(MODEL)}
+    changing = [item for item in interventions if type(item).export is not Intervention.export]
+    if not changing:
+        return Exported(values)
+    plain: LanguageModel | None = copy.deepcopy(model)
+    assert plain is not None
+    plain.cpu().load_state_dict(values, strict=True)
+    with torch.no_grad():
+        for item in reversed(changing):
+            plain = item.export(plain)
+            if plain is None:
+                return Exported(values, has_twin=False)
+    return Exported({name: tensor.detach().clone() for name, tensor in plain.state_dict().items()})

@@ -1,0 +1,143 @@
+"""The run as an intervention sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from picolm.config import schema
+from picolm.data.prepared import TokenData
+from picolm.data.rows import Rows
+from picolm.errors import PicoLMError
+from picolm.model.interface import LanguageModel
+from picolm.randomness import derive_seed, generator
+from picolm.seams import IntArray, Objective, Reset, Run
+from picolm.text.tokenizer import Tokenizer
+from picolm.training.batches import Batches
+from picolm.training.parallel import Ranks
+from picolm.training.structure import Structure
+from picolm.training.validation import row_losses
+
+Event = dict[str, Any]
+
+
+class Live:
+    """What all interventions of a run have in common, and what is known of it by now."""
+
+    def __init__(
+        self, config: schema.Config, *, data: TokenData, rows: Rows, tokenizer: Tokenizer, ranks: Ranks
+    ) -> None:
+        """Begin with what is known before anything is built.
+
+        Args:
+            config: the whole configuration.
+            data: the prepared data.
+            rows: of the training split.
+            tokenizer: of the run.
+            ranks: the processes of the run.
+        """
+        self.config, self.data, self.rows, self.tokenizer, self.ranks = config, data, rows, tokenizer, ranks
+        self.step = 0
+        self.structure: Structure | None = None
+        self.batches: Batches | None = None
+        self.trace: list[Event] = []
+        """What interventions recorded since the last line of the log."""
+        self._metadata: dict[tuple[str, str], list[Any]] = {}
+
+    def take_trace(self) -> list[Event]:
+        """What was recorded, once."""
+        trace, self.trace = self.trace, []
+        return trace
+
+    def metadata(self, split: str, field: str) -> list[Any]:
+        """A field of the metadata of every document of a split."""
+        if (split, field) not in self._metadata:
+            column = self.data.split(split).documents()["metadata"].to_pylist()  # type: ignore[arg-type]
+            self._metadata[split, field] = [json.loads(text or "{}").get(field) for text in column]
+        return self._metadata[split, field]
+
+
+class LiveRun(Run):
+    """A run, as the intervention of a name sees it."""
+
+    def __init__(self, live: Live, name: str) -> None:
+        self._live, self._name = live, name
+        self.config, self.tokenizer = live.config, live.tokenizer
+        self.fingerprint, self.n_rows = live.data.fingerprint, live.rows.n_rows
+
+    @property
+    def step(self) -> int:  # type: ignore[override]
+        """Updates made."""
+        return self._live.step
+
+    @property
+    def model(self) -> LanguageModel:  # type: ignore[override]
+        """The model as it is now."""
+        return self._structure.objective.model
+
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """A keyed generator."""
+        return generator(self.config.seeds.interventions, "intervention", self._name, *key)
+
+    def torch_rng(self, *key: str | int) -> torch.Generator:
+        """A keyed generator of PyTorch, on the CPU."""
+        seed = derive_seed(self.config.seeds.interventions, "intervention", self._name, *key)
+        return torch.Generator().manual_seed(seed)
+
+    def metadata(self, stream: str, field: str) -> list[Any]:
+        """A field of the documents' metadata, by the number of the document in its split."""
+        return self._live.metadata("train" if stream == "train" else "validation", field)
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What is trained now, by name."""
+        return self._structure.parameters
+
+    def optimizer_state(self, name: str) -> dict[str, Tensor]:
+        """What the optimizer keeps of a parameter."""
+        return dict(self._structure.optimizer.state.get(self._parameter(name), {}))
+
+    def reset_state(self, names: Sequence[str], policy: Reset = lambda name, state: {}) -> None:
+        """Change what the optimizer keeps of parameters."""
+        state = self._structure.optimizer.state
+        for name in names:
+            parameter = self._parameter(name)
+            if parameter in state:
+                kept = policy(name, dict(state.pop(parameter)))
+                if kept:
+                    state[parameter] = kept
+
+    def score(self, rows: IntArray) -> npt.NDArray[np.float64]:
+        """The mean loss of each row, each rank computing its share."""
+        assert self._live.batches is not None, "there is a model to score with from the first `before_step` on"
+        ranks, batches = self._live.ranks, self._live.batches
+        scores = torch.zeros(len(rows), dtype=torch.float64)
+        first, last = len(rows) * ranks.rank // ranks.size, len(rows) * (ranks.rank + 1) // ranks.size
+        if last > first:
+            # What is measured is the formulation's own loss, also where training minimises another.
+            objective = Objective(self.model, batches.formulation.terms())
+            views = batches.formulation.views(batches.sequences(rows[first:last], self.step), measure=True)
+            scores[first:last] = row_losses(objective, views, self.config, self._structure.device)
+        ranks.sum([scores])
+        return scores.numpy()
+
+    def record(self, event: str, **facts: Any) -> None:
+        """Leave a trace in the log."""
+        self._live.trace.append({"intervention": self._name, "event": event, **facts})
+
+    @property
+    def _structure(self) -> Structure:
+        assert self._live.structure is not None, "there is a model from the first `before_step` on"
+        return self._live.structure
+
+    def _parameter(self, name: str) -> nn.Parameter:
+        parameters = self.parameters
+        if name not in parameters:
+            raise PicoLMError(f"the intervention {self._name} asks for '{name}', which is not trained at this step")
+        return parameters[name]
