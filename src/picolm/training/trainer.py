@@ -69,8 +69,8 @@ class Trainer:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=device)
+        # Looks at the model on its schedule. Made after the trainer, because it looks at the optimizer too.
         self.capture: Capture | None = None
-        """Looks at the model on its schedule. Made after the trainer, because it looks at the optimizer too."""
 
     def run(self, interruption: Interruption) -> int:
         """Train to the last step, or to where a signal came; save the model; return the number of updates made."""
