@@ -25,7 +25,7 @@ from picolm.runs.durable import committed_directory
 from picolm.runs.manifest import write_manifest
 from picolm.runs.resumption import settle_earlier
 from picolm.runs.tables import Measured, write_metrics
-from picolm.seams import Formulation, Measurement, Objective, View
+from picolm.seams import Formulation, Measurement, Need, Objective, View
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.capture_size import check_room
 from picolm.training.eager import eager_twin
@@ -168,7 +168,7 @@ class Capture:
             if isinstance(value, Tensor) and value.shape == parameter.shape
         }
 
-    def _with_measured(self, need: Any, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _with_measured(self, need: Need, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         measured = self.measuring.sites(need)
         return {name: p for name, p in self._parameters.items() if name in stored or module_of(name) in measured}
 
@@ -215,13 +215,16 @@ class Capture:
             to_standard_error(sentence)
 
     def _facts(self, step: int) -> dict[str, Any]:
-        positions, relative = self.config.capture.positions, self.run.path
-        names = self.config.capture.probes
+        capture, run = self.config.capture, self.run.path
+
+        def place(path: Path) -> str:
+            return path.relative_to(run).as_posix()
+
         return {
-            "dtype": self.config.capture.dtype,
-            "positions": positions if positions == "all" else list(positions),
-            "weights": self.run.checkpoint_path(step).relative_to(relative).as_posix(),
-            "probes": {name: probe_path(relative, name).relative_to(relative).as_posix() for name in names},
+            "dtype": capture.dtype,
+            "positions": capture.positions if capture.positions == "all" else list(capture.positions),
+            "weights": place(self.run.checkpoint_path(step)),
+            "probes": {name: place(probe_path(run, name)) for name in capture.probes},
         }
 
 
