@@ -111,7 +111,9 @@ def test_what_follows_a_fault_is_not_trusted(run: Path) -> None:
     assert holdings.faults == [f"{run / LEDGER} was changed: line 3 does not fit its seal"]
 
 
-@pytest.mark.parametrize("line", [{"event": "committed"}, {"event": "removed", "path": 3}, {"marks": {}}, {"event": []}])
+@pytest.mark.parametrize(
+    "line", [{"event": "committed"}, {"event": "removed", "path": 3}, {"marks": {}}, {"event": []}]
+)
 def test_a_sealed_line_that_makes_no_sense_is_a_fault_and_no_traceback(run: Path, line: dict[str, object]) -> None:
     with Ledger(run) as ledger:
         ledger.append(line)
