@@ -111,14 +111,13 @@ def test_what_follows_a_fault_is_not_trusted(run: Path) -> None:
     assert holdings.faults == [f"{run / LEDGER} was changed: line 3 does not fit its seal"]
 
 
-@pytest.mark.parametrize(
-    "line", [{"event": "committed"}, {"event": "removed", "path": 3}, {"marks": {}}, {"event": []}]
-)
+@pytest.mark.parametrize("line", [{"event": "committed"}, {"event": "removed", "path": "x"}, {"marks": {}}])
 def test_a_sealed_line_that_makes_no_sense_is_a_fault_and_no_traceback(run: Path, line: dict[str, object]) -> None:
     with Ledger(run) as ledger:
         ledger.append(line)
-    assert isinstance(read_ledger(run).faults, list)
-    verify_run(RunDirectory(run))
+    (fault,) = read_ledger(run).faults
+    assert fault.startswith(f"{run / LEDGER} was changed: ")
+    assert fault in verify_run(RunDirectory(run)).damage
 
 
 def test_a_torn_last_line_is_no_fault_and_the_chain_goes_on_from_the_line_before(run: Path) -> None:
