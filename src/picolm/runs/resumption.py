@@ -149,6 +149,12 @@ def make_ready(run: RunDirectory, point: ResumePoint) -> list[str]:
     return warnings
 
 
+def set_earlier(path: Path, ledger: Ledger) -> None:
+    """Put aside what will be made again; `settle_earlier` compares the two."""
+    ledger.removed(path, "to be made again")
+    put_aside(path, EARLIER.removeprefix("."))
+
+
 def settle_earlier(path: Path) -> list[str]:
     """Compare what a resumed run made again with what it had put aside.
 
@@ -180,8 +186,7 @@ def steps_in(folder: Path) -> list[Path]:
 def _bring_back(path: Path, is_later: bool, ledger: Ledger) -> list[str]:
     """Put aside what was saved of a later step; else see that the ledger knows it."""
     if is_later:
-        ledger.removed(path, "to be made again")
-        put_aside(path, EARLIER.removeprefix("."))
+        set_earlier(path, ledger)
         return []
     if not ledger.knows(path) and not verify(path):
         ledger.committed(path)
