@@ -28,8 +28,10 @@ def described(part: dict[str, Any]) -> str:
         kinds = [described(item) for item in part["prefixItems"]]
         assert len(set(kinds)) == 1
         return f"list of {len(kinds)}, each {kinds[0]}"
+    if "$ref" in part:
+        return "section"
     if part["type"] == "array":
-        return f"list of {described(part['items']).replace('text', 'texts').replace('number', 'numbers')}"
+        return f"list of {described(part['items']).replace('text', 'texts').replace('number', 'numbers').replace('section', 'sections')}"
     if part["type"] == "object":
         one = "section" if "$ref" in part["additionalProperties"] else described(part["additionalProperties"])
         return f"names, each with a {one}"
@@ -81,10 +83,14 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
             meaning = field.get("description", "the only kind so far" if name == "kind" else "")
             if name == "kind" and "(kind:" in prefix:
                 meaning = f"which {prefix.split(' ')[0]}"
-            yield f"| `{key}` | `{written(field['default'])}` | {described(field)} | {meaning} |"
+            default = f"`{written(field['default'])}`" if "default" in field else "must be given"
+            yield f"| `{key}` | {default} | {described(field)} | {meaning} |"
             if "$ref" in field.get("additionalProperties", ()):
                 # Sections that have names of the user's own.
                 below[f"{key}.NAME"] = field["additionalProperties"]
+            if "$ref" in field.get("items", ()):
+                # A list of sections.
+                below[key] = field["items"]
     for key, field in below.items():
         yield from rows(field, key)
 
