@@ -31,7 +31,10 @@ def described(part: dict[str, Any]) -> str:
     if "$ref" in part:
         return "section"
     if part["type"] == "array":
-        return f"list of {described(part['items']).replace('text', 'texts').replace('number', 'numbers').replace('section', 'sections')}"
+        one = described(part["items"])
+        for noun in ("text", "number", "section"):
+            one = one.replace(noun, f"{noun}s")
+        return f"list of {one}"
     if part["type"] == "object":
         one = "section" if "$ref" in part["additionalProperties"] else described(part["additionalProperties"])
         return f"names, each with a {one}"
@@ -57,6 +60,12 @@ def written(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {written(item)}" for key, item in value.items()) + "}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def sections_within(field: dict[str, Any], key: str) -> dict[str, Any]:
+    """Sections that a key holds several of: under names of the user's own, or in a list."""
+    places = {f"{key}.NAME": field.get("additionalProperties"), key: field.get("items")}
+    return {place: part for place, part in places.items() if isinstance(part, dict) and "$ref" in part}
 
 
 def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
@@ -85,12 +94,7 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
                 meaning = f"which {prefix.split(' ')[0]}"
             default = f"`{written(field['default'])}`" if "default" in field else "must be given"
             yield f"| `{key}` | {default} | {described(field)} | {meaning} |"
-            if "$ref" in field.get("additionalProperties", ()):
-                # Sections that have names of the user's own.
-                below[f"{key}.NAME"] = field["additionalProperties"]
-            if "$ref" in field.get("items", ()):
-                # A list of sections.
-                below[key] = field["items"]
+            below |= sections_within(field, key)
     for key, field in below.items():
         yield from rows(field, key)
 
