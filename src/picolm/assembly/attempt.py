@@ -135,6 +135,8 @@ class _Built:
         plan = order(ingredients)
         for item in active:
             plan = item.intervention.plan(plan, item.run)
+        if state is not None:
+            live.take_trace()
         shown = Shown(ingredients.formulation, active)
         structure = Structure(config, ingredients.formulation, active, device)
         structure.build(first, *((state.parameters, state.optimizer) if state is not None else ()))
@@ -149,6 +151,9 @@ class _Built:
             pin=device.type == "cuda",
         )
         live.structure, live.batches = structure, batches
+        if state is not None and first not in structure.stages:
+            # What is built again was recorded when it was built first.
+            live.take_trace()
         self.parts = Parts(structure, live, plan, shown, batches, state)
 
     def __enter__(self) -> _Built:

@@ -44,6 +44,19 @@ class Ranks:
                 tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
                 start += tensor.numel()
 
+    def share_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Give a parameter that has a gradient on another rank one of zeros, so that all ranks sum the same ones.
+
+        A term may leave a parameter out for the rows of one rank. One that idles on all ranks keeps none.
+        """
+        if self.size == 1:
+            return
+        present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        dist.all_reduce(present, dist.ReduceOp.MAX)
+        for parameter, is_present in zip(parameters, present.tolist(), strict=True):
+            if is_present and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def tell(self, value: Any) -> Any:
         """What the first rank says; JSON values."""
         if self.size == 1:
