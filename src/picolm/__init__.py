@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from picolm.assembly.forking import fork
     from picolm.assembly.models import export_model, generate, generate_texts, open_model
     from picolm.assembly.training import forecast, resume, train
     from picolm.config.loading import load_config
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "export_model",
     "forecast",
+    "fork",
     "generate",
     "generate_texts",
     "import_model",
@@ -45,6 +47,7 @@ _HOMES = {
     "RunDirectory": "picolm.runs.directory",
     "export_model": "picolm.assembly.models",
     "forecast": "picolm.assembly.training",
+    "fork": "picolm.assembly.forking",
     "generate": "picolm.assembly.models",
     "generate_texts": "picolm.assembly.models",
     "import_model": "picolm.model.importing",

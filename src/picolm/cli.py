@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from picolm.commands import model, run
-from picolm.commands.arguments import AsJson, Overrides, RunPath
+from picolm.commands.arguments import AsJson, Overrides, RunPath, With
 from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
 
@@ -61,6 +61,7 @@ def train(
     target: ConfigTarget,
     overrides: Overrides = None,
     data: Sources = None,
+    with_: With = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; must be free.")] = None,
     runs_dir: RunsDir = Path("runs"),
     dry_run: Annotated[
@@ -77,18 +78,23 @@ def train(
 
         picolm train my.yaml optimizer.learning_rate=3e-4 --name hotter
 
+        picolm train demo --with "label_smoothing alpha=0.1" --with "freeze until=50"
+
         picolm train small --dry-run
     """
-    config = _load(target, overrides, data)
+    config = _load(target, overrides, data, with_)
     if dry_run:
         _print_forecast(config, as_json)
         return
     from picolm.assembly.training import train as train_run
 
-    run.watched(partial(train_run, config, name=name, stem=Path(target).stem, runs_dir=runs_dir), as_json)
+    trusted = run.trusted(with_)
+    start = partial(train_run, config, name=name, stem=Path(target).stem, runs_dir=runs_dir, trusted=trusted)
+    run.watched(start, as_json)
 
 
 app.command()(run.resume)
+app.command()(run.fork)
 app.command()(run.verify)
 app.command()(run.show)
 app.command()(model.generate)
@@ -190,27 +196,39 @@ def _print_forecast(config: Config, as_json: bool) -> None:
     (print_json if as_json else print_forecast)(forecast(config, PreparationProgress(messages())).plain())
 
 
-def _load(target: str, overrides: list[str] | None, sources: list[str] | None) -> Config:
+def _load(
+    target: str, overrides: list[str] | None, sources: list[str] | None, interventions: list[str] | None = None
+) -> Config:
     from picolm.config.loading import load_config
 
     if sources:
         # As JSON, which is YAML, so that no character of a path means anything.
         overrides = [f"data.sources={json.dumps(sources)}", *(overrides or [])]
-    return load_config(target, overrides or [])
+    return load_config(target, overrides or [], interventions or [])
 
 
 def _described(target: str) -> dict[str, Any]:
-    """What a preset or file (its configuration) or a run (its configuration and data) consists of."""
+    """What a preset or file (its configuration) or a run (its configuration, data and interventions) consists of."""
     from picolm.config.loading import load_config, preset_names
     from picolm.runs.directory import RunDirectory
 
     if target in preset_names() or target.endswith((".yaml", ".yml")):
-        return load_config(target).model_dump(mode="json")
+        values = load_config(target).model_dump(mode="json")
+        listed = values.pop("interventions")
+        order = [use["name"] or use["use"] for use in listed]
+        return {**values, "intervention order": order, "interventions": dict(zip(order, listed, strict=True))}
     if not Path(target).exists():
         raise PicoLMError(f"'{target}' is neither a preset ({', '.join(preset_names())}), a .yaml file nor a run")
     identity = RunDirectory.open(Path(target)).identity
     config: dict[str, Any] = identity["config"]
-    return {**config, "data fingerprint": identity["data"]["fingerprint"], "interventions": identity["interventions"]}
+    facts = {**config, "data fingerprint": identity["data"]["fingerprint"]}
+    # With every setting of theirs, where the configuration has only what was written.
+    listed = facts.pop("interventions", []) and identity["interventions"]
+    return {
+        **facts,
+        "intervention order": [item["name"] for item in listed],
+        "interventions": {i["name"]: i for i in listed},
+    }
 
 
 def main() -> NoReturn:

@@ -6,7 +6,8 @@ Three comments directly above a block are known here:
     <!-- run as: COMMAND -->    a smaller command, which must begin with the one that the page shows, takes its place
     <!-- output -->             the block shows what the block before it prints, or a part of that
 
-A yaml block with a title is written to a file of that name; every yaml block must be a valid configuration.
+A yaml or python block with a title is written to a file of that name, and a python block then is not run; every yaml
+block must be a valid configuration.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ def test_a_page_works_from_top_to_bottom(page: Path, page_directory: Path) -> No
             continue
         if block.mark == "output":
             assert block.code.strip() in printed, f"{block.where} shows what is not printed; printed was:\n{printed}"
+        elif block.language == "python" and block.title:
+            (page_directory / block.title).write_text(block.code, encoding="utf-8")
         elif block.language in ("bash", "python"):
             printed = run_block(block, page_directory)
         elif block.language == "yaml":

@@ -111,6 +111,26 @@ def forecast_of(ingredients: Ingredients, device: torch.device) -> Forecast:
     )
 
 
+def active_of(
+    ingredients: Ingredients, loaded: Sequence[Loaded], state: TrainingState | None, ranks: Ranks | None = None
+) -> tuple[list[Active], Live]:
+    """The interventions of a run with the run as each sees it, and what they remember; the parts are not built yet."""
+    live = Live(
+        ingredients.config,
+        data=ingredients.data,
+        rows=ingredients.rows,
+        tokenizer=ingredients.tokenizer,
+        ranks=ranks or Ranks(),
+    )
+    live.step = 0 if state is None else state.step
+    active = [Active(item.name, item.intervention, LiveRun(live, item.name)) for item in loaded]
+    for item in active:
+        # Before anything is built: plan, views and structure may follow from it.
+        if state is not None and item.name in state.interventions:
+            item.intervention.load_state_dict(state.interventions[item.name])
+    return active, live
+
+
 class _Built:
     """Builds the parts; their threads end with the context."""
 
@@ -125,13 +145,7 @@ class _Built:
         config = ingredients.config
         state = None if point is None or point.checkpoint is None else TrainingState.read(point.checkpoint.path)
         first = 0 if state is None else state.step
-        live = Live(config, data=ingredients.data, rows=ingredients.rows, tokenizer=ingredients.tokenizer, ranks=ranks)
-        live.step = first
-        active = [Active(item.name, item.intervention, LiveRun(live, item.name)) for item in loaded]
-        # Before anything is built: plan, views and structure may follow from what they remember.
-        for item in active:
-            if state is not None and item.name in state.interventions:
-                item.intervention.load_state_dict(state.interventions[item.name])
+        active, live = active_of(ingredients, loaded, state, ranks)
         plan = order(ingredients)
         for item in active:
             plan = item.intervention.plan(plan, item.run)

@@ -61,7 +61,14 @@ def reopen(run: RunDirectory, progress: Progress | None = None, *, verify: bool 
     Raises:
         PicoLMError: they are other data now.
     """
-    config, recorded = build_config(run.identity["config"]), run.identity["data"]
+    return reopen_as(run, build_config(run.identity["config"]), progress, verify=verify)
+
+
+def reopen_as(
+    run: RunDirectory, config: schema.Config, progress: Progress | None = None, *, verify: bool = False
+) -> Ingredients:
+    """As `reopen`, for another configuration on the same data."""
+    recorded = run.identity["data"]
     directory = Path(recorded["directory"])
     is_there = directory.is_dir()
     found = (

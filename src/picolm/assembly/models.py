@@ -6,16 +6,25 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from picolm.assembly.attempt import active_of
+from picolm.assembly.ingredients import reopen
+from picolm.assembly.training import code_hashes
 from picolm.config import schema
 from picolm.errors import PicoLMError, to_standard_error
+from picolm.interventions.loading import Trust, load_interventions
 from picolm.model.continuation import Continuation, continue_texts
 from picolm.model.exporting import PRECISIONS, export_directory
 from picolm.model.generation import Sampling
-from picolm.model.huggingface import load_model
-from picolm.model.transformer import Transformer
+from picolm.model.huggingface import LIVE, load_model, read_parameters
+from picolm.model.interface import LanguageModel
 from picolm.report.card import model_card
 from picolm.runs.directory import RUN_FILE, RunDirectory
+from picolm.runs.manifest import read_manifest
 from picolm.text.tokenizer import Tokenizer
+from picolm.training.state import MODEL
+from picolm.training.structure import Structure
 
 
 def model_directory(target: Path) -> Path:
@@ -26,7 +35,7 @@ def model_directory(target: Path) -> Path:
     Raises:
         PicoLMError: there is nothing of the kind, or a checkpoint is damaged.
     """
-    if (target / "config.json").is_file():
+    if (target / "config.json").is_file() or (target / LIVE).is_file():
         return target
     if target.is_dir() and not (target / "run.json").exists():
         raise PicoLMError(f"{target} is neither a run (it has no run.json) nor a model (it has no config.json)")
@@ -39,10 +48,37 @@ def model_directory(target: Path) -> Path:
     return checkpoint.path
 
 
-def open_model(target: Path | str) -> tuple[Transformer, Tokenizer]:
-    """Open a run's newest model, or a directory with `config.json`, `model.safetensors` and `tokenizer.json`."""
+def open_model(
+    target: Path | str, *, trusted: Sequence[str] = (), trust: bool = False
+) -> tuple[LanguageModel, Tokenizer]:
+    """Open a run's newest model, or a directory with `config.json`, `model.safetensors` and `tokenizer.json`.
+
+    A checkpoint that no class of transformers opens is built as its run builds it, by the run's interventions.
+
+    Args:
+        target: a run, a checkpoint or a model directory.
+        trusted: interventions outside of PicoLM whose code may run, as in `picolm.train`.
+        trust: as in `picolm.resume`.
+    """
     directory = model_directory(Path(target))
-    return load_model(directory), Tokenizer.load(directory / "tokenizer.json")
+    tokenizer = Tokenizer.load(directory / "tokenizer.json")
+    if (directory / LIVE).is_file():
+        return _open_live(directory, trusted, trust), tokenizer
+    return load_model(directory), tokenizer
+
+
+def _open_live(directory: Path, trusted: Sequence[str], trust: bool) -> LanguageModel:
+    home = directory.resolve().parent.parent
+    if not (home / RUN_FILE).is_file():
+        raise PicoLMError(f"{directory} has no twin in transformers and is opened within its run only, as a checkpoint")
+    run = RunDirectory.open(home)
+    ingredients = reopen(run)
+    loaded = load_interventions(ingredients.config.interventions, Trust(trusted, code_hashes(run) if trust else {}))
+    active, _ = active_of(ingredients, loaded, None)
+    structure = Structure(ingredients.config, ingredients.formulation, active, torch.device("cpu"))
+    parameters = {f"{MODEL}{name}": tensor for name, tensor in read_parameters(directory).items()}
+    structure.build(int(read_manifest(directory)["step"]), parameters)
+    return structure.objective.model.eval()
 
 
 def generate(
@@ -143,6 +179,8 @@ def export_model(target: Path | str, out: Path | str, *, dtype: str = "fp32") ->
     if dtype not in PRECISIONS:
         raise PicoLMError(f"a model is exported as {' or '.join(PRECISIONS)}, not as '{dtype}'")
     directory, out = model_directory(Path(target)), Path(out)
+    if (directory / LIVE).is_file():
+        raise PicoLMError(f"the model in {directory} has no twin in transformers, so there is nothing to export to")
     home = directory.resolve().parent.parent
     run = RunDirectory.open(home) if (home / RUN_FILE).is_file() else None
     step = next((c.step for c in run.checkpoints if c.path.name == directory.resolve().name), None) if run else None

@@ -20,6 +20,18 @@ def complete_key(incomplete: str) -> list[str]:
     return [f"{key}=" for key in valid_keys() if key.startswith(incomplete)]
 
 
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="'NAME key=value ...'",
+        help="An intervention, your own as file.py:Class or module:Class, whose code this lets run; may be repeated.",
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code of the run's own interventions where its SHA-256 is still the same."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run, for example runs/demo.", autocompletion=complete_run)

@@ -1,13 +1,16 @@
-"""`picolm resume`, `picolm verify`, `picolm show`: what is done with a run that is there."""
+"""`picolm resume`, `fork`, `verify`, `show`: what is done with a run that is there."""
 
 from __future__ import annotations
 
+import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from picolm.commands.arguments import AsJson, RunPath
+from picolm.commands.arguments import AsJson, Overrides, RunPath, Trust, With
+from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
     from picolm.runs.directory import RunDirectory
@@ -28,6 +31,10 @@ def watched(start: Start, as_json: bool) -> None:
 
     console = messages()
     interruption = Interruption()
+    # Of several processes that train one run, the first one speaks.
+    if os.environ.get("RANK", "0") != "0":
+        start(observers=[], progress=None, interruption=interruption)
+        raise typer.Exit(interruption.exit_code)
     run = start(observers=[display_for(console)], progress=PreparationProgress(console), interruption=interruption)
     show(run.path, as_json)
     if interruption.signal is not None:
@@ -35,15 +42,65 @@ def watched(start: Start, as_json: bool) -> None:
     raise typer.Exit(interruption.exit_code)
 
 
-def resume(target: RunPath, as_json: AsJson = False) -> None:
+def trusted(with_: list[str] | None) -> list[str]:
+    """The interventions that were named on the command line: their code may run."""
+    from picolm.config.loading import used
+
+    return [used(words) for words in with_ or []]
+
+
+def resume(target: RunPath, with_: With = None, trust: Trust = False, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted or killed, exactly as if it had not been.
 
-    Example:
+    Examples:
         picolm resume runs/demo
+
+        picolm resume runs/mine --trust
     """
     from picolm.assembly.training import resume as resume_run
 
-    watched(partial(resume_run, target), as_json)
+    if with_ and any(len(words.split()) > 1 for words in with_):
+        raise PicoLMError("a run that is resumed keeps its settings: name the intervention only, or fork the run")
+    watched(partial(resume_run, target, trusted=trusted(with_), trust=trust), as_json)
+
+
+def fork(
+    target: RunPath,
+    at: Annotated[int, typer.Option("--at", min=0, help="The step to branch at; the run must have a state there.")],
+    overrides: Overrides = None,
+    with_: With = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Leave out an intervention of the run; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the fork; must be free.")] = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option("--runs-dir", help="Where the fork is to stand; default: beside the run.")
+    ] = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Branch a run at a checkpoint: a shared past, other interventions or settings, another future.
+
+    Examples:
+        picolm fork runs/demo --at 100 --with "label_smoothing alpha=0.1"
+
+        picolm fork runs/demo --at 100 optimizer.learning_rate=1e-3 --name hotter
+    """
+    from picolm.assembly.forking import fork as fork_run
+
+    start = partial(
+        fork_run,
+        target,
+        at,
+        overrides=overrides or [],
+        interventions=with_ or [],
+        without=without or [],
+        name=name,
+        runs_dir=runs_dir,
+        trusted=trusted(with_),
+        trust=trust,
+    )
+    watched(start, as_json)
 
 
 def verify(target: RunPath, as_json: AsJson = False) -> None:

@@ -43,6 +43,11 @@ def load_config(
     values: dict[str, Any] = {}
     for layer in layers:
         values = _merge(values, layer)
+    return changed(values, overrides, interventions)
+
+
+def changed(values: Mapping[str, Any], overrides: Overrides, interventions: Iterable[str] = ()) -> Config:
+    """Build a configuration from plain data and changes of them, which are as in `load_config`."""
     for key, value in _parse_overrides(overrides):
         values = _merge(values, _nest(key, value))
     for use in interventions:
@@ -148,7 +153,10 @@ def used(words: str) -> str:
 
 def _with_use(present: Any, words: str) -> list[Any]:
     """A list of interventions with one more, or with other settings of one that is there."""
-    use, *settings = shlex.split(words)
+    try:
+        use, *settings = shlex.split(words)
+    except ValueError as error:
+        raise PicoLMError(f"--with '{words}' names no intervention: write NAME key=value ... ({error})") from None
     added: dict[str, Any] = {"use": use}
     for key, value in _parse_overrides(settings):
         added = _merge(added, _nest(key, value))

@@ -44,6 +44,7 @@ class StateSteps(Steps):
     """When the whole state of training is saved, from which a run resumes; the end of a run always is."""
 
     every: Count = Field(500, description="all multiples of this number; 0: none")
+    at: Counts = Field((), description="these steps; their states are never superseded, so that a run can fork there")
 
 
 class ModelSteps(Steps):

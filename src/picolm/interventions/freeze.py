@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -27,6 +28,10 @@ class Freeze(Intervention):
 
     settings: Settings
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.said = ""
+
     def stages(self) -> Sequence[int]:
         """One: where the parameters thaw."""
         return (self.settings.until,)
@@ -40,10 +45,17 @@ class Freeze(Intervention):
         return model
 
     def before_step(self, run: Run) -> None:
-        """Say so in the log where they thaw."""
-        if run.step == self.settings.until:
+        """Say in the log what is frozen, once, and when it thaws."""
+        event = "thawed" if run.step >= self.settings.until else "frozen"
+        if event != self.said:
             names = matching(self.settings.parameters, dict(run.model.named_parameters()), "freeze.parameters")
-            run.record("thawed", parameters=len(names))
-        elif run.step == 0:
-            names = matching(self.settings.parameters, dict(run.model.named_parameters()), "freeze.parameters")
-            run.record("frozen", parameters=len(names), until=self.settings.until)
+            run.record(event, parameters=len(names), until=self.settings.until)
+            self.said = event
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was said last."""
+        return {"said": self.said}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take that up."""
+        self.said = str(state["said"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -28,6 +29,11 @@ class LabelSmoothing(Intervention):
 
     settings: Settings
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.said = False
+        self.terms: list[str] = []
+
     def objective(self, objective: Objective, step: int, run: Run) -> Objective:
         """Put the smoothed loss in the place of every term that predicts tokens with the model's own output matrix."""
         alpha = self.settings.alpha
@@ -36,9 +42,22 @@ class LabelSmoothing(Intervention):
             for name, term in objective.terms.items()
             if term.token_losses is not None and term.head is None
         }
-        if step == 0 and terms:
-            run.record("smoothing", alpha=alpha, terms=sorted(terms))
+        self.terms = sorted(terms)
         return objective.with_terms(terms)
+
+    def before_step(self, run: Run) -> None:
+        """Say once, in the log, what is smoothed."""
+        if not self.said:
+            run.record("smoothing", alpha=self.settings.alpha, terms=self.terms)
+            self.said = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether it was said."""
+        return {"said": self.said}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take that up."""
+        self.said = bool(state["said"])
 
 
 def _smoothed(plain: TermFunction, alpha: float) -> TermFunction:

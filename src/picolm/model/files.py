@@ -96,10 +96,12 @@ def read_tensors(
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file of contiguous tensors on the CPU; it may be read by whom the directory lets."""
+    """Write a safetensors file of contiguous tensors on the CPU; whoever may read other new files may read it."""
+    path.touch()
+    mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata={"format": "pt"})
     # safetensors lets only the owner read what it writes; colleagues should see a run's weights as they see its log.
-    path.chmod(path.parent.stat().st_mode & 0o666)
+    path.chmod(mode)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

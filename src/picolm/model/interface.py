@@ -41,9 +41,9 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @property
-    @abstractmethod
     def blocks(self) -> nn.ModuleList:
-        """The layers between embedding and last norm, in order; they are compiled one by one."""
+        """The layers between embedding and last norm, in order; they are compiled one by one. None: nothing is."""
+        return nn.ModuleList()
 
     @property
     @abstractmethod

@@ -101,11 +101,25 @@ class Figure:
         }
 
 
+def _past(record: Record) -> list[Trace]:
+    """The curves from before a fork, ended where the run's own begin."""
+    parent = str(table(record.identity, "parent").get("name", ""))
+    train = Series.of((line for line in record.past if line.get("event") == "train"), "loss")
+    validation = Series.of((line for line in record.past if line.get("event") == "validation"), "loss")
+    traces = []
+    if train:
+        smoothed = train.smoothed(max(1, len(train.steps) // 50))
+        traces.append(Trace(f"train, of {parent} before the fork", smoothed, "series-4", dash="dot"))
+    if validation:
+        traces.append(Trace(f"validation, of {parent}", validation, "series-5", dash="dot", marked=True))
+    return traces
+
+
 def loss_figure(record: Record) -> Figure | None:
     """Training loss, raw and smoothed, with validation points over it; steps linear or logarithmic."""
     train = Series.of(record.train, "loss")
     validation = Series.of(record.validation, "loss")
-    traces = []
+    traces = _past(record)
     if train:
         half_width = max(1, len(train.steps) // 50)
         traces.append(Trace("train", train, "series-faint", width=1.0))

@@ -9,6 +9,7 @@ from typing import Any
 
 from picolm.report.series import Series
 from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.lineage import past
 from picolm.runs.timings import total_seconds, typical_speed
 
 Line = dict[str, Any]
@@ -21,6 +22,7 @@ class Record:
     Attributes:
         name: of the directory.
         identity: the content of `run.json`.
+        past: lines of the log from before a fork, of all ancestors.
         train: lines of training steps.
         validation: lines of validations.
         samples: generated texts.
@@ -31,6 +33,7 @@ class Record:
 
     name: str
     identity: Line
+    past: list[Line]
     train: list[Line]
     validation: list[Line]
     samples: list[Line]
@@ -48,6 +51,7 @@ class Record:
         return cls(
             name=run.name,
             identity=run.identity,
+            past=_with_steps(past(run)),
             train=[line for line in lines if line.get("event") == "train"],
             validation=[line for line in lines if line.get("event") == "validation"],
             samples=[line for line in lines if line.get("event") == "sample"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,12 +70,15 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, identity: Mapping[str, Any]) -> RunDirectory:
+    def create(
+        cls, path: Path, identity: Mapping[str, Any], fill: Callable[[Path], None] = lambda directory: None
+    ) -> RunDirectory:
         """Start a run: the directory appears together with its `run.json`, which is never written again.
 
         Args:
             path: where; missing, or an empty directory.
             identity: JSON values that say what the run is.
+            fill: writes what the run begins with into the directory, before it appears.
 
         Raises:
             PicoLMError: the directory is there already, or cannot be written.
@@ -85,6 +88,7 @@ class RunDirectory:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise PicoLMError(f"run {path} exists; choose another --name")
         with committed_directory(path) as directory:
+            fill(directory)
             write_json(directory / RUN_FILE, {**own, **identity})
         return cls(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.lineage import past
 from picolm.runs.manifest import DamagedManifestError
 from picolm.runs.timings import total_seconds, typical_speed
 
@@ -13,13 +14,15 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
     """Collect what `picolm show` prints, as plain data; figures that do not exist yet are None.
 
     Returns:
-        Identity (`name`, `path`, `config_hash`, `parameters`, `data`, `seeds`), progress (`step`, `steps`, `tokens`,
-        `seconds`, `tokens_per_second`, `skipped`), results (`train_loss`; `validation` with the first and last record;
-        `samples`) and `checkpoints` (for each `step`, `path`, `bytes`, `holds`, `damage`).
+        Identity (`name`, `path`, `config_hash`, `parameters`, `data`, `seeds`, `parent`, `interventions`), progress
+        (`step`, `steps`, `tokens`, `seconds`, `tokens_per_second`, `skipped`), results (`train_loss`; `validation` with
+        the first and last record, the first of a fork being that of its oldest ancestor; `curve`, the mean validation
+        loss by step, from before a fork too; `samples`) and `checkpoints` (for each `step`, `path`, `bytes`, `holds`,
+        `damage`).
     """
     identity, log, timings = run.identity, run.log, run.timings
     training = [line for line in log if line["event"] == "train"]
-    validations = [line for line in log if line["event"] == "validation"]
+    validations = [line for line in (*past(run), *log) if line["event"] == "validation"]
     last = training[-1] if training else {}
     return {
         "name": run.name,
@@ -28,6 +31,8 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
         "parameters": identity["parameters"],
         "data": identity["data"],
         "seeds": identity["seeds"],
+        "parent": identity["parent"],
+        "interventions": identity["interventions"],
         "step": last.get("step", 0),
         "steps": identity["config"]["training"]["steps"],
         "tokens": last.get("tokens", 0),
@@ -36,6 +41,7 @@ def summarize(run: RunDirectory) -> dict[str, Any]:
         "tokens_per_second": typical_speed(timings),
         "train_loss": last.get("loss"),
         "validation": {"first": validations[0], "last": validations[-1]} if validations else None,
+        "curve": [{"step": line["step"], "loss": line["loss"]} for line in validations],
         "samples": [{"prompt": line["prompt"], "text": line["text"]} for line in log if line["event"] == "sample"],
         "checkpoints": [_checkpoint(checkpoint) for checkpoint in run.candidates()],
     }

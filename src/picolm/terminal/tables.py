@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 # C0, DEL and C1, and the marks that turn the direction of writing.
+_CURVE_POINTS = 5
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -58,20 +60,47 @@ def print_run(summary: Mapping[str, Any]) -> None:
         "train loss": "-" if summary["train_loss"] is None else f"{summary['train_loss']:.4f}",
         "skipped steps": str(summary["skipped"]),
         "config hash": summary["config_hash"][:12],
+        **_origin(summary),
     }
     console = Console()
     console.print(f"[bold]{escape(summary['path'])}[/bold]", highlight=False)
     grid = Table.grid(padding=(0, 2))
     for key, value in facts.items():
-        grid.add_row(key, value)
+        grid.add_row(key, escape(value))
     console.print(grid, highlight=False)
     if summary["validation"]:
         _print_validation(summary["validation"])
+        if summary["parent"]:
+            _print_curve(summary["curve"], summary["parent"]["step"])
     if summary["checkpoints"]:
         _print_checkpoints(summary["checkpoints"])
     for sample in summary["samples"]:
         text = f"[bold]{escape(printable(sample['prompt']))}[/bold]{escape(printable(sample['text']))}"
         console.print(f"[dim]sample[/dim] {text}", highlight=False)
+
+
+def _origin(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Lines about what was changed, where something was."""
+    origin = {}
+    if parent := summary["parent"]:
+        origin["forked from"] = printable(f"{parent['name']} at step {parent['step']:,}")
+    if listed := summary["interventions"]:
+        origin["interventions"] = printable("; ".join(_intervention(item) for item in listed))
+    return origin
+
+
+def _intervention(item: Mapping[str, Any]) -> str:
+    settings = (f"{key}={inline(value)}" for key, value in item.items() if key not in ("use", "name", "sha256"))
+    return " ".join((item["name"], *settings))
+
+
+def _print_curve(curve: Sequence[Mapping[str, Any]], forked_at: int) -> None:
+    """The validation losses around a fork: what both runs share, and what came after."""
+    before = [point for point in curve if point["step"] <= forked_at][-_CURVE_POINTS:]
+    after = [point for point in curve if point["step"] > forked_at][:_CURVE_POINTS]
+    rows = [[f"{p['step']:,}", f"{p['loss']:.4f}", "shared"] for p in before]
+    rows += [[f"{p['step']:,}", f"{p['loss']:.4f}", "its own"] for p in after]
+    print_table(["step", "validation loss", ""], rows)
 
 
 def _print_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> None:

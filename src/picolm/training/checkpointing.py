@@ -123,7 +123,8 @@ class Checkpoints:
 
     def _supersede(self) -> None:
         keep = self.config.checkpoints.keep_states
-        whole = [checkpoint for checkpoint in self.run.checkpoints if checkpoint.has_state]
+        kept = self.config.checkpoints.state.at
+        whole = [found for found in self.run.checkpoints if found.has_state and found.step not in kept]
         for checkpoint in whole[: -keep if keep else 0]:
             if self.wants_model(checkpoint.step):
                 manifest = without(checkpoint.path, STATE)

@@ -25,7 +25,10 @@ STATE = "state"
 MODEL = "model."
 """What the names of the model's parameters begin with in an `Objective`."""
 
-_FACTS, _LIVE, _OPTIMIZER, _AVERAGE = "state.json", "live.safetensors", "optimizer.safetensors", "average.safetensors"
+LIVE_FILE = "live.safetensors"
+"""Parameters that stand nowhere else in a checkpoint: heads, and what an export changed, in its live form."""
+
+_FACTS, _OPTIMIZER, _AVERAGE = "state.json", "optimizer.safetensors", "average.safetensors"
 _REMEMBERED = "interventions.safetensors"
 _SEPARATOR = "/"
 """Between a parameter's name and what the optimizer keeps of it; an intervention's name and what it remembers."""
@@ -72,7 +75,7 @@ class TrainingState:
         }
         # What an export changed (merged adapters) stands here in its live form.
         live = {name: tensor for name, tensor in self.parameters.items() if not _is_saved(name, tensor, saved)}
-        parts = {_LIVE: live, _OPTIMIZER: self.optimizer, _AVERAGE: self.average, _REMEMBERED: remembered}
+        parts = {LIVE_FILE: live, _OPTIMIZER: self.optimizer, _AVERAGE: self.average, _REMEMBERED: remembered}
         for file, tensors in parts.items():
             if tensors:
                 save_tensors(tensors, directory / file)
@@ -94,7 +97,7 @@ class TrainingState:
         return cls(
             step=facts["step"],
             skipped=facts["skipped"],
-            parameters={**saved, **_tensors(directory / _LIVE)},
+            parameters={**saved, **_tensors(directory / LIVE_FILE)},
             optimizer=_tensors(directory / _OPTIMIZER),
             average=_tensors(directory / _AVERAGE),
             interventions=memories,
