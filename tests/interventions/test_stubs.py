@@ -26,11 +26,12 @@ def test_a_run_may_be_stopped_at_every_step(lab: Any, each: Any) -> None:
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3])
 def test_micro_batches_change_nothing_but_rounding(lab: Any, each: Any, micro_batch_size: int) -> None:
-    whole = lab.train(each.uses, "whole", **each.overrides)
-    cut = lab.train(each.uses, "cut", **{**each.overrides, "training.micro_batch_size": micro_batch_size})
-    one, other = lab.log(whole), lab.log(cut)
-    assert [line["losses"].keys() for line in one] == [line["losses"].keys() for line in other]
-    a, b = ([line["loss"] for line in lines] for lines in (one, other))
-    print("LOSS", np.max(np.abs(np.array(a) / np.array(b) - 1), axis=0))
-    first, second = lab.weights(whole), lab.weights(cut)
-    print("WEIGHTS", max(np.abs(first[k] - second[k]).max() for k in first))
+    # Adam divides by the root of the second moment: where a gradient is all but zero, rounding would become a step.
+    changes = {**each.overrides, "optimizer.eps": 1e-4}
+    whole = lab.train(each.uses, "whole", **changes)
+    cut = lab.train(each.uses, "cut", **{**changes, "training.micro_batch_size": micro_batch_size})
+    for ours, theirs in zip(lab.log(whole), lab.log(cut), strict=True):
+        assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-6)
+    ours, theirs = lab.weights(whole), lab.weights(cut)
+    for name, weight in ours.items():
+        np.testing.assert_allclose(theirs[name], weight, rtol=1e-6, atol=1e-6, err_msg=name)
