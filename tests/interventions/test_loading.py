@@ -196,7 +196,7 @@ def test_two_that_claim_a_seam_are_refused(tmp_path: Path) -> None:
 
 def test_no_file_of_picolm_but_its_own_names_a_method() -> None:
     """Adding one touches no file but its own; the command line may name some as examples of `--with`."""
-    methods = {*REGISTRY, "relora", "maml", "smlmt", "galore", "climb", "curriculum"}
+    methods = {*REGISTRY, "relora", "maml", "smlmt", "galore", "curriculum"}
     classes = {place.partition(":")[2] for place in REGISTRY.values()}
     for file in STUBS.glob("*.py"):
         classes |= set(re.findall(r"^class (\w+)\(Intervention\)", file.read_text(), re.MULTILINE))
