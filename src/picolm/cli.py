@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from picolm.commands import model, run
-from picolm.commands.arguments import AsJson, Overrides, RunPath, With
+from picolm.commands.arguments import AsJson, Overrides, RunPath, With, trusted
 from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
 
@@ -84,12 +84,12 @@ def train(
     """
     config = _load(target, overrides, data, with_)
     if dry_run:
-        _print_forecast(config, as_json)
+        _print_forecast(config, trusted(with_), as_json)
         return
     from picolm.assembly.training import train as train_run
 
-    trusted = run.trusted(with_)
-    start = partial(train_run, config, name=name, stem=Path(target).stem, runs_dir=runs_dir, trusted=trusted)
+    named = trusted(with_)
+    start = partial(train_run, config, name=name, stem=Path(target).stem, runs_dir=runs_dir, trusted=named)
     run.watched(start, as_json)
 
 
@@ -187,13 +187,14 @@ def config_show(target: ConfigTarget, overrides: Overrides = None, as_json: AsJs
         typer.echo(to_yaml(values), nl=False)
 
 
-def _print_forecast(config: Config, as_json: bool) -> None:
+def _print_forecast(config: Config, named: list[str], as_json: bool) -> None:
     from picolm.assembly.training import forecast
     from picolm.terminal.forecast import print_forecast
     from picolm.terminal.progress import PreparationProgress, messages
     from picolm.terminal.tables import print_json
 
-    (print_json if as_json else print_forecast)(forecast(config, PreparationProgress(messages())).plain())
+    found = forecast(config, PreparationProgress(messages()), trusted=named)
+    (print_json if as_json else print_forecast)(found.plain())
 
 
 def _load(

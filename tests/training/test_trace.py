@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import picolm
-from picolm.assembly.ingredients import order, prepare, reopen, trace
+from picolm.assembly.ingredients import order, prepare, reopen
+from picolm.assembly.tracing import trace
 from picolm.errors import PicoLMError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from picolm.config import schema
-from picolm.config.loading import Overrides, build_config, config_hash, load_config
+from picolm.config.loading import build_config, config_hash
 from picolm.data.preparation import Progress, cached
 from picolm.data.prepared import TokenData
 from picolm.data.rows import Rows
@@ -23,7 +23,6 @@ from picolm.seams import Formulation, Plan
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.mixture import MixturePlan, resolve_shares
 from picolm.training.plan import EpochPlan
-from picolm.training.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +125,6 @@ def order(ingredients: Ingredients) -> Plan:
     return MixturePlan(
         parts=rows.parts, shares=config.data.mixture, batch_size=batch_size, fingerprint=fingerprint, seed=seed
     )
-
-
-def trace(target: Path | str, overrides: Overrides = (), progress: Progress | None = None) -> Trace:
-    """What a run, or a configuration if it were run, draws and when.
-
-    Args:
-        target: a run, a preset or a YAML file.
-        overrides: of a preset or file; a run has none.
-        progress: who is told while data are prepared.
-    """
-    if (Path(target) / "run.json").is_file():
-        if overrides:
-            raise PicoLMError(f"{target} is a run, whose configuration is fixed: leave out the key=value changes")
-        found = reopen(RunDirectory.open(Path(target)), progress)
-    else:
-        found = prepare(load_config(target, overrides), progress)
-    return Trace(order(found), found.rows, found.data.split("train"), found.tokenizer, found.config.training.steps)
 
 
 def formulate(config: schema.Config, tokenizer: Tokenizer) -> Formulation:

@@ -90,6 +90,8 @@ def generate(
     seed: int = 0,
     stop: Sequence[str] = (),
     on_text: Callable[[str], None] | None = None,
+    trusted: Sequence[str] = (),
+    trust: bool = False,
 ) -> str:
     """Continue a prompt with a trained model.
 
@@ -101,11 +103,13 @@ def generate(
         seed: the same seed gives the same text.
         stop: texts that end the text where they first appear.
         on_text: told after each token what has been added so far and will stay.
+        trusted: as in `open_model`.
+        trust: as in `open_model`.
 
     Returns:
         What was added, without the prompt.
     """
-    model, tokenizer = open_model(target)
+    model, tokenizer = open_model(target, trusted=trusted, trust=trust)
     (made,) = continue_texts(
         model,
         tokenizer,
@@ -129,6 +133,8 @@ def generate_texts(
     seed: int = 0,
     stop: Sequence[str] = (),
     batch_size: int = 16,
+    trusted: Sequence[str] = (),
+    trust: bool = False,
 ) -> list[Continuation]:
     """Continue several prompts, each as often as wanted, in batches.
 
@@ -144,11 +150,13 @@ def generate_texts(
         seed: the same seed gives the same texts.
         stop: texts that end a text where they first appear.
         batch_size: texts that are made at once.
+        trusted: as in `open_model`.
+        trust: as in `open_model`.
 
     Returns:
         The continuations, prompt by prompt.
     """
-    model, tokenizer = open_model(target)
+    model, tokenizer = open_model(target, trusted=trusted, trust=trust)
     return continue_texts(
         model,
         tokenizer,

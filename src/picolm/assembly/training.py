@@ -146,14 +146,19 @@ def _go_on(
     attempt(run, ingredients, loaded, point, watch, ranks, warnings=warnings)
 
 
-def forecast(config: schema.Config, progress: Progress | None = None) -> Forecast:
+def forecast(config: schema.Config, progress: Progress | None = None, *, trusted: Sequence[str] = ()) -> Forecast:
     """Say what a run would take; the data are prepared or opened for it, nothing else is written.
+
+    Args:
+        config: the whole run. What interventions add to its cost is not in the forecast.
+        progress: who is told while the data are prepared.
+        trusted: as in `train`.
 
     Raises:
         PicoLMError: as `train`, as far as it shows before the first step.
     """
+    _checked(config, Trust(trusted))
     device = choose_device(config.training.device)
-    require(config.tracking)
     ingredients = prepare(config, progress)
     check_probes(ingredients.config, ingredients.data.split("validation"))
     with numerics(config.training):

@@ -43,3 +43,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Changes: key.path=value, for example training.steps=500", autocompletion=complete_key),
 ]
+
+
+def trusted(with_: list[str] | None) -> list[str]:
+    """The interventions that were named on the command line: their code may run."""
+    from picolm.config.loading import used
+
+    return [used(words) for words in with_ or []]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from picolm.commands.arguments import AsJson, Overrides, complete_run
+from picolm.commands.arguments import AsJson, Overrides, Trust, With, complete_run, trusted
 from picolm.errors import PicoLMError
 
 data_app = typer.Typer(help="Prepare text for training, and look at it.", no_args_is_help=True)
@@ -89,6 +89,8 @@ def data_trace(
     document: Annotated[
         str | None, typer.Option("--document", help="Show when the document of this id is seen.")
     ] = None,
+    with_: With = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Show which documents a step draws, or at which steps a document is drawn.
@@ -100,11 +102,12 @@ def data_trace(
     """
     if (step is None) == (document is None):
         raise PicoLMError("give either --step N or --document ID")
-    from picolm.assembly.ingredients import trace
+    from picolm.assembly.tracing import trace
     from picolm.terminal.progress import PreparationProgress, messages
     from picolm.terminal.tables import print_document_trace, print_json, print_step_trace
 
-    traced = trace(target, overrides or [], PreparationProgress(messages()))
+    progress = PreparationProgress(messages())
+    traced = trace(target, overrides or [], progress, trusted=trusted(with_), trust=trust)
     found = traced.step(step) if step is not None else traced.document(document or "")
     show_trace = print_step_trace if step is not None else print_document_trace
     (print_json if as_json else show_trace)(found)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from picolm.commands.arguments import AsJson, ModelPath
+from picolm.commands.arguments import AsJson, ModelPath, Trust, With, trusted
 from picolm.errors import PicoLMError
 
 
@@ -30,6 +30,8 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts made at once; changes nothing but speed.")] = 16,
+    with_: With = None,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue one text, or many, with a trained model.
@@ -61,6 +63,8 @@ def generate(
                 seed=seed,
                 stop=stops,
                 on_text=typewriter,
+                trusted=trusted(with_),
+                trust=trust,
             )
         )
         return
@@ -73,6 +77,8 @@ def generate(
         seed=seed,
         stop=stops,
         batch_size=batch_size,
+        trusted=trusted(with_),
+        trust=trust,
     )
     if as_json:
         print_json([{**asdict(made), "seed": seed} for made in texts])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from picolm.commands.arguments import AsJson, Overrides, RunPath, Trust, With
+from picolm.commands.arguments import AsJson, Overrides, RunPath, Trust, With, trusted
 from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
@@ -40,13 +40,6 @@ def watched(start: Start, as_json: bool) -> None:
     if interruption.signal is not None:
         console.print(f"ended early by {interruption.signal.name}; to go on: picolm resume {run.path}", soft_wrap=True)
     raise typer.Exit(interruption.exit_code)
-
-
-def trusted(with_: list[str] | None) -> list[str]:
-    """The interventions that were named on the command line: their code may run."""
-    from picolm.config.loading import used
-
-    return [used(words) for words in with_ or []]
 
 
 def resume(target: RunPath, with_: With = None, trust: Trust = False, as_json: AsJson = False) -> None:

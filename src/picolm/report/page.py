@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from picolm.report import sections
+from picolm.report.changes import interventions
 from picolm.report.figures import (
     domain_figure,
     gradient_figure,
@@ -71,6 +72,7 @@ def _body(record: Record, plots: dict[str, Markup]) -> Markup:
     small = join(plots.get(key, "") for key in ("rate", "gradient", "speed"))
     return join(
         (
+            sections.section("Interventions", [interventions(record)]),
             sections.section("Loss", [plots.get("loss", Markup())]),
             sections.section("Domains", [plots.get("domains", Markup()), sections.domain_table(record)]),
             sections.section("Optimization", [element("div", small, class_="row")] if small else []),

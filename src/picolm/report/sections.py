@@ -30,6 +30,8 @@ def summary(record: Record) -> str:
     parts = [f"A {kind} model"]
     if (total := number(table(record.identity, "parameters").get("total"))) is not None:
         parts.append(f" of {numbers.count(total)} parameters")
+    if parent := table(record.identity, "parent"):
+        parts.append(f", forked from {parent.get('name')} at step {numbers.whole(parent.get('step', 0))}")
     if record.last_step is not None:
         parts.append(f", trained for {numbers.whole(record.last_step)} steps")
         if (tokens := tokens_seen(record)) is not None:
@@ -176,7 +178,6 @@ def identity(record: Record) -> Markup:
         ("opens as", record.identity.get("transformers")),
         ("seeds", _flat(table(record.identity, "seeds"))),
         ("parent", _flat(record.identity.get("parent"))),
-        ("interventions", _flat(record.identity.get("interventions"))),
         ("written by", f"PicoLM {record.identity.get('picolm', 'unknown')}"),
     ]
     return definitions((name, value) for name, value in pairs if value)

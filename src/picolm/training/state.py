@@ -90,7 +90,7 @@ class TrainingState:
         facts = _read_facts(checkpoint / STATE / _FACTS)
         directory = checkpoint / STATE
         saved = {f"{MODEL}{name}": tensor for name, tensor in read_parameters(checkpoint).items()}
-        memories: dict[str, Memory] = {name: dict(values) for name, values in facts["interventions"].items()}
+        memories: dict[str, Memory] = facts["interventions"]
         for key, tensor in _tensors(directory / _REMEMBERED).items():
             name, _, entry = key.partition(_SEPARATOR)
             memories.setdefault(name, {})[entry] = tensor
@@ -160,7 +160,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_bytes())
         if facts["format"] > FORMAT:
             raise PicoLMError(f"{path} has format {facts['format']}, this PicoLM reads up to {FORMAT}: upgrade PicoLM")
-        return {**facts, "step": int(facts["step"]), "skipped": int(facts["skipped"])}
+        remembered = {name: dict(memory) for name, memory in dict(facts["interventions"]).items()}
+        return {"step": int(facts["step"]), "skipped": int(facts["skipped"]), "interventions": remembered}
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, PicoLMError):
             raise
