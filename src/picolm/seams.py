@@ -329,7 +329,11 @@ class Formulation(ABC):
 
 
 Group = dict[str, Any]
-"""Parameters that the optimizer treats alike: `names`, `params`, `weight_decay`, `peak` (learning rate), `muon`."""
+"""Parameters that the optimizer treats alike: `names`, `params`, `weight_decay`, `peak` (learning rate), `muon`. One of
+`names` is as in `Run.parameters`."""
+
+GROUP_KEYS = frozenset({"names", "params", "weight_decay", "peak", "muon"})
+"""What every group has; further keys stay with it, for a `schedule` to read."""
 
 Rate = Callable[[int, Group], float]
 """(step, group) -> learning rate of that update."""
@@ -370,6 +374,15 @@ class Run(ABC):
         Args:
             stream: as in `Sequences`.
             field: for example `age_months`.
+        """
+
+    @abstractmethod
+    def sequences(self, rows: IntArray, step: int = 0) -> Sequences:
+        """Rows of the training split as they lie in the data, whichever a step draws: to look at, or to show.
+
+        Args:
+            rows: their numbers, each in range(n_rows).
+            step: for views that are made of them, the step that shows them.
         """
 
     @property
@@ -479,7 +492,7 @@ class Intervention:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave; called before plan and model are built."""
+        """Take up what `state_dict` gave, tensors on the CPU; called before plan and model are built."""
 
 
 SEAMS = (

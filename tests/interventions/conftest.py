@@ -48,6 +48,7 @@ TWO_VIEWS = Case((stub("two_views:TwoViews"),), frozenset(["head"]), MASKED)
 POOL = case(stub("pool:Pool"), events=["scored"])
 BATCH_SIZE = case(stub("batch_size:BatchSize"), events=["resized"])
 METADATA = case(stub("metadata:Metadata"), events=["blocks"])
+HYBRID = case(stub("hybrid:Hybrid"), events=["shown"])
 FREEZE = case({"use": "freeze", "parameters": ["layers.0.mlp"], "until": 4}, events=["frozen", "thawed"])
 NOISE = case({"use": "gradient_noise", "eta": 1e-4, "start": 2, "stop": 7}, events=["noise"])
 SMOOTHING = case({"use": "label_smoothing", "alpha": 0.2}, events=["smoothing"])
@@ -61,6 +62,7 @@ CASES: dict[str, Case] = {
     "pool": POOL,
     "batch_size": BATCH_SIZE,
     "metadata": METADATA,
+    "hybrid": HYBRID,
     "freeze": FREEZE,
     "gradient_noise": NOISE,
     "label_smoothing": SMOOTHING,

@@ -159,3 +159,13 @@ def test_two_runs_that_differ_in_a_seed_draw_otherwise(lab: Any, cases: Any) -> 
     ours, theirs = (lab.train(cases["gradient_noise"].uses, f"seed-{seed}", **{"seeds.interventions": seed})
                     for seed in (0, 1))  # fmt: skip
     assert lab.log(ours)[:2] == lab.log(theirs)[:2] and lab.log(ours)[3] != lab.log(theirs)[3]
+
+
+def test_a_step_may_draw_no_row_and_show_others(lab: Any, cases: Any, plans: list[Batches]) -> None:
+    run = lab.train(cases["hybrid"].uses, "run")
+    assert [len(plans[0].plan.rows(step)) for step in range(4)] == [8, 0, 8, 0]
+    lines = lab.log(run)
+    assert [line["losses"].keys() for line in lines] == [{"causal"}, {"ordered"}] * 5
+    assert [line["sequences"] for line in lines] == [8, 8, 16, 16, 24, 24, 32, 32, 40, 40]
+    plain = order(prepare(lab.config([])))
+    np.testing.assert_array_equal(plans[0].plan.rows(4), plain.rows(2))

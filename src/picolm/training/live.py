@@ -17,9 +17,9 @@ from picolm.data.rows import Rows
 from picolm.errors import PicoLMError
 from picolm.model.interface import LanguageModel
 from picolm.randomness import derive_seed, generator
-from picolm.seams import IntArray, Objective, Reset, Run
+from picolm.seams import IntArray, Objective, Reset, Run, Sequences
 from picolm.text.tokenizer import Tokenizer
-from picolm.training.batches import Batches
+from picolm.training.batches import Batches, sequences_of
 from picolm.training.parallel import Ranks
 from picolm.training.probes import PROBE
 from picolm.training.structure import Structure
@@ -108,6 +108,10 @@ class LiveRun(Run):
     def metadata(self, stream: str, field: str) -> Sequence[Any]:
         """A field of the documents' metadata, by the number of the document in its split."""
         return self._live.metadata(stream, field)
+
+    def sequences(self, rows: IntArray, step: int = 0) -> Sequences:
+        """Rows of the training split as they lie in the data."""
+        return sequences_of(self._live.rows, rows, step)
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:

@@ -17,7 +17,7 @@ from picolm.errors import PicoLMError
 from picolm.model.compilation import compile_blocks
 from picolm.model.initialization import build_model
 from picolm.model.interface import LanguageModel
-from picolm.seams import Formulation, Group, Intervention, Objective, Run
+from picolm.seams import GROUP_KEYS, Formulation, Group, Intervention, Objective, Run
 from picolm.training.exporting import exports
 from picolm.training.optimizer import build_optimizer, parameter_groups
 from picolm.training.state import MODEL, optimizer_tensors, restore_optimizer
@@ -123,6 +123,9 @@ class Structure:
         wanted = sorted(name for group in groups for name in group["names"])
         for item in self.active:
             groups = item.intervention.groups(groups)
+            lacking = sorted({key for group in groups for key in GROUP_KEYS - group.keys()})
+            if lacking:
+                raise PicoLMError(f"a parameter group of {item.name} has no '{lacking[0]}'")
             if sorted(name for group in groups for name in group["names"]) != wanted:
                 raise PicoLMError(f"the parameter groups of {item.name} do not hold every trainable parameter once")
         return groups

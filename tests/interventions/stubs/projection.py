@@ -40,9 +40,12 @@ class Projection(Intervention):
             if gradient is None:
                 continue
             if is_new or name not in self.bases:
-                self.bases[name] = torch.linalg.svd(gradient, full_matrices=False).U[:, : self.settings.rank].clone()
+                self.bases[name] = (
+                    torch.linalg.svd(gradient.nan_to_num(), full_matrices=False).U[:, : self.settings.rank].clone()
+                )
             whole.append(gradient.square().sum())
-            gradient.copy_(self.bases[name] @ (self.bases[name].mT @ gradient))
+            basis = self.bases[name].to(gradient.device)
+            gradient.copy_(basis @ (basis.mT @ gradient))
             kept.append(gradient.square().sum())
         if kept:
             share = (torch.stack(kept).sum() / torch.stack(whole).sum()).sqrt()
