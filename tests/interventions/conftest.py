@@ -70,7 +70,12 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.fixture(params=CASES)
+# These touch every seam; the others are for `make test-slow`.
+QUICK = ("adapters", "two_views", "hybrid", "together")
+MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES]
+
+
+@pytest.fixture(params=MARKED)
 def each(request: pytest.FixtureRequest) -> Case:
     """Each of them in turn."""
     return CASES[request.param]

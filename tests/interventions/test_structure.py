@@ -26,7 +26,10 @@ RETURNING = {"use": f"{STUBS}/returning.py:Returning"}
 
 @pytest.mark.parametrize(
     "changes",
-    [{**MUON, "training.precision": "bf16"}, {"training.log_every": 3, "data.prefetch_steps": 1, "model.dropout": 0.2}],
+    [
+        {**MUON, "training.precision": "bf16"},
+        pytest.param({"training.log_every": 3, "data.prefetch_steps": 1, "model.dropout": 0.2}, marks=pytest.mark.slow),
+    ],
     ids=["muon in bf16", "seldom logged"],
 )
 def test_many_at_once_resume_exactly_in_other_ways_to_train(lab: Any, cases: Any, changes: dict[str, Any]) -> None:
@@ -36,11 +39,10 @@ def test_many_at_once_resume_exactly_in_other_ways_to_train(lab: Any, cases: Any
     assert lab.contents(lab.stopped(uses, "stopped", [3, 8], **changes)) == whole
 
 
-@pytest.mark.parametrize("step", [3, 5, 6, 9])
-def test_what_is_gone_comes_back_anew(lab: Any, step: int) -> None:
+def test_what_is_gone_comes_back_anew(lab: Any) -> None:
     """Stopped just before, at and after the stages; its moments do not outlive its value."""
     run = lab.train([RETURNING], "whole", **SAVING)
-    assert lab.contents(lab.stopped([RETURNING], "stopped", [step], **SAVING)) == lab.contents(run)
+    assert lab.contents(lab.stopped([RETURNING], "stopped", [3, 5, 6, 9], **SAVING)) == lab.contents(run)
     states = {done: lab.weights(run, done, "state/optimizer.safetensors") for done in range(1, 11)}
     steps = [
         float(state["embedding.shift/step"]) if "embedding.shift/step" in state else 0 for state in states.values()

@@ -24,7 +24,7 @@ def test_a_run_may_be_stopped_at_every_step(lab: Any, each: Any) -> None:
     assert lab.contents(lab.stopped(each.uses, "stopped", range(10), **changes)) == whole
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 3])
+@pytest.mark.parametrize("micro_batch_size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_micro_batches_change_nothing_but_rounding(lab: Any, each: Any, micro_batch_size: int) -> None:
     # Adam divides by the root of the second moment: where a gradient is all but zero, rounding would become a step.
     changes = {**each.overrides, "optimizer.eps": 1e-4}
