@@ -162,7 +162,11 @@ def test_two_runs_that_differ_in_a_seed_draw_otherwise(lab: Any, cases: Any) -> 
 
 
 def test_a_step_may_draw_no_row_and_show_others(lab: Any, cases: Any, plans: list[Batches]) -> None:
-    run = lab.train(cases["hybrid"].uses, "run")
+    capture = {"capture.every": 3, "capture.train_batch": True, "capture.activations": ["residual.0"]}
+    run = lab.train(cases["hybrid"].uses, "run", **capture)
+    # Step 5, the update before the second capture, drew nothing.
+    batches = [{file.stem for file in run.path.glob(f"captures/step-{step:08d}/*.safetensors")} for step in (3, 6)]
+    assert batches == [{"held_out", "train.causal"}, {"held_out", "train.ordered"}]
     assert [len(plans[0].plan.rows(step)) for step in range(4)] == [8, 0, 8, 0]
     lines = lab.log(run)
     assert [line["losses"].keys() for line in lines] == [{"causal"}, {"ordered"}] * 5

@@ -145,7 +145,7 @@ class Capture:
         batches = {name: batch for name, batch in self.probes.items() if reads(batch.view)}
         if self.config.capture.train_batch and views is not None:
             kinds = {term.view for term in self.objective.terms.values()}
-            batches |= by_view(TRAIN, [view for view in views if reads(view)], alone=len(kinds) == 1)
+            batches |= by_view(TRAIN, [view for view in views if view.n_rows and reads(view)], alone=len(kinds) == 1)
         found = {name: self._inspect(batch) for name, batch in batches.items()}
         state = self._state(before)
         # A measurement may draw at random: on the twin, nothing outside sees that.

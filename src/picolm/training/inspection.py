@@ -39,7 +39,7 @@ def by_view(
         lengths: as in `Batch`.
         alone: whether rows never have more views than one; None: as these have.
     """
-    if alone or (alone is None and len(views) == 1):
+    if len(views) == 1 and alone is not False:
         return {name: Batch(views[0], lengths)}
     return {f"{name}.{view.name}": Batch(view, lengths) for view in views}
 
