@@ -104,7 +104,7 @@ class TrainingState:
         )
 
 
-def memory_copy(memory: Mapping[str, Any], *, owner: str) -> Memory:
+def memory_copy(memory: Mapping[str, Any], *, owner: str = "an intervention") -> Memory:
     """What an intervention remembers, as it is now: training cannot change the copy.
 
     Raises:
