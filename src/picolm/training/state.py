@@ -6,7 +6,6 @@ is trained beside it, the optimizer, the average, and how many updates were skip
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,12 +104,22 @@ class TrainingState:
         )
 
 
-def memory_copy(memory: Mapping[str, Any]) -> Memory:
-    """What an intervention remembers, as it is now: training cannot change the copy."""
-    return {
-        key: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
-        for key, value in memory.items()
-    }
+def memory_copy(memory: Mapping[str, Any], *, owner: str = "an intervention") -> Memory:
+    """What an intervention remembers, as it is now: training cannot change the copy.
+
+    Raises:
+        PicoLMError: it remembers something that is neither a tensor nor JSON.
+    """
+    copied: Memory = {}
+    for key, value in memory.items():
+        try:
+            is_tensor = isinstance(value, Tensor)
+            copied[key] = value.detach().to("cpu", copy=True) if is_tensor else json.loads(json.dumps(value))
+        except (TypeError, ValueError) as error:
+            raise PicoLMError(
+                f"{owner} remembers in '{key}' what is neither a tensor nor a JSON value: {error}"
+            ) from None
+    return copied
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
