@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import picolm
 import picolm.training.state
@@ -189,6 +190,15 @@ def test_a_run_without_a_whole_state_does_not_begin_anew_in_silence(small_run: O
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(PicoLMError, match=r"no whole checkpoint.*step-00000006 is missing"):
         picolm.resume(path)
+
+
+def test_other_conditions_are_said(small_run: Overrides, tmp_path: Path) -> None:
+    path = stopped({**small_run, **SAVING}, tmp_path, "run", 8)
+    (line,) = (path / "attempts.jsonl").read_text().splitlines()
+    (path / "attempts.jsonl").write_text(line.replace('"threads":', '"threads":7,"were":') + "\n")
+    said: list[str] = []
+    picolm.resume(path, warn=said.append)
+    assert [sentence.split(":")[0] for sentence in said] == [f"threads was 7 and is {torch.get_num_threads()} now"]
 
 
 def test_other_data_are_refused(small_run: Overrides, tmp_path: Path, corpus: Path) -> None:
