@@ -87,6 +87,8 @@ def attempt(
         parts = stack.enter_context(_Built(ingredients, loaded, point, device, ranks, begins)).parts
         if not ranks.is_first:
             _trainer(ingredients, parts, ranks).run(interruption)
+            # A rank that left while the first one still writes the run would take the whole group down.
+            ranks.wait()
             return
         expected = forecast_of(ingredients, device).plain()
         begun = describe_attempt(None if point is None else point.step)
@@ -101,6 +103,7 @@ def attempt(
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
+        ranks.wait()
 
 
 def forecast_of(ingredients: Ingredients, device: torch.device) -> Forecast:

@@ -16,6 +16,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions keep, as a default argument, the group that there is when they are loaded. Loaded later (optimizers do
+# that) they would keep the group's threads alive beyond the interpreter, which now and then ends in an abort.
+import torch.distributed.nn
 from torch import Tensor
 
 BUCKET_BYTES = 2**25
