@@ -112,25 +112,31 @@ class MaskedScorer(Scorer):
 def word_numbers(text: str, spans: npt.NDArray[np.int32]) -> list[int]:
     """Number the words of a text, token by token.
 
-    A word begins at white space, behind it, and where letters, digits and marks meet, as the usual pre-tokenizers cut;
-    tokens without characters of their own (parts of one character's bytes) belong to the word before.
+    A word begins at white space, behind it, and where letters, digits and marks meet, as the usual pre-tokenizers cut. A
+    space that is a token of its own belongs to the word behind it; tokens without characters of their own (parts of one
+    character's bytes) belong to the word before.
 
     Args:
         text: the text.
         spans: which characters each token stands for [n, 2], as `Tokenizer.encode_spans`.
     """
     numbers: list[int] = []
-    word, end = 0, 0
+    word, end, before = 0, 0, ""
     for start, stop in spans.tolist():
-        kinds = {_kind(text[place]) for place in (start - 1, start) if 0 <= place < len(text)}
-        begins = start >= end and (len(kinds) > 1 or " " in kinds)
-        word += bool(begins and numbers)
+        token = text[start:stop]
+        word += bool(numbers and (start > end or (start == end and _begins_word(before, token))))
         numbers.append(word)
-        end = max(end, stop)
+        before, end = token, max(end, stop)
     return numbers
+
+
+def _begins_word(before: str, token: str) -> bool:
+    """Whether a token begins a word although the token before it ends where it begins."""
+    last, first = _kind(before[-1:]), _kind(token[:1])
+    return first == "space" or (last != first and before != " ")
 
 
 def _kind(character: str) -> str:
     if character.isspace():
-        return " "
+        return "space"
     return "letter" if character.isalpha() else "digit" if character.isnumeric() else "mark"
