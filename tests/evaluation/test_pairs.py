@@ -65,7 +65,9 @@ def test_ties_count_as_halves_and_are_counted(
     same = {"sentence_good": "a cat", "sentence_bad": "a cat"}
     found = measured(causal, tokenizer, f"pairs:{write_jsonl([same, same, same])}")
     assert (found["all", "accuracy"].value, found["all", "ties"].value, found["all", "ties"].n) == (50.0, 3, 3)
-    assert [subset for subset, metric in found if metric == "accuracy"] == ["all"], "no groups where the file names none"
+    assert [subset for subset, metric in found if metric == "accuracy"] == ["all"], (
+        "no groups where the file names none"
+    )
     np.testing.assert_array_equal(outcomes(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0])), [0.0, 0.5, 1.0])
 
 
@@ -159,7 +161,10 @@ GOOD = '{"sentence_good": "a", "sentence_bad": "b"}\n'
         (b"\n\n", "is empty"),
         (f"{GOOD}{{".encode(), "line 2 is not valid JSON"),
         (f"{GOOD}[1]\n".encode(), "line 2 is not a JSON object but a list"),
-        (b'{"sentence_good": "a", "sentence_bat": "b"}', "line 1 has no field 'sentence_bad'; did you mean 'sentence_bat'"),
+        (
+            b'{"sentence_good": "a", "sentence_bat": "b"}',
+            "line 1 has no field 'sentence_bad'; did you mean 'sentence_bat'",
+        ),
         (b'{"sentence_good": "a", "sentence_bad": 3}', "line 1 has a number as its 'sentence_bad'"),
         (b'{"sentence_good": " ", "sentence_bad": "b"}', "line 1 has an empty 'sentence_good'"),
         (b'{"sentence_good": "\\ud800", "sentence_bad": "b"}', "line 1 has half of a surrogate pair"),
@@ -191,7 +196,9 @@ def test_half_a_gzip_and_no_gzip(tmp_path: Path) -> None:
 def test_a_line_of_a_megabyte_is_refused_by_its_length(
     causal: Transformer, tokenizer: Tokenizer, write_jsonl: Callable[..., Path]
 ) -> None:
-    file = write_jsonl([{"sentence_good": "a", "sentence_bad": "b"}, {"sentence_good": "x " * 500_000, "sentence_bad": "b"}])
+    file = write_jsonl(
+        [{"sentence_good": "a", "sentence_bad": "b"}, {"sentence_good": "x " * 500_000, "sentence_bad": "b"}]
+    )
     with pytest.raises(PicoLMError, match=r"pairs.jsonl, line 2 has [\d,]+ tokens, but the model's window"):
         measured(causal, tokenizer, f"pairs:{file} controls=[]")
 

@@ -1,3 +1,6 @@
+import copy
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -44,8 +47,6 @@ def test_causal_scores_equal_a_computation_token_by_token(
 
 
 def test_scores_in_float32_are_within_a_ten_thousandth(causal: Transformer, tokenizer: Tokenizer) -> None:
-    import copy
-
     exact = CausalScorer(engine(causal), tokenizer).score(TEXTS)
     single = CausalScorer(engine(copy.deepcopy(causal).float()), tokenizer).score(TEXTS)
     np.testing.assert_allclose(single.log_p, exact.log_p, rtol=0, atol=1e-4)
@@ -87,7 +88,9 @@ def test_a_completion_is_scored_behind_its_prefix(causal: Transformer) -> None:
     assert [len(log_p) for log_p in found] == [2, 1, 0]
 
 
-def hidden_by_hand(model: Transformer, tokenizer: Tokenizer, text: str, hiding: Hiding, first_token: str) -> list[float]:
+def hidden_by_hand(
+    model: Transformer, tokenizer: Tokenizer, text: str, hiding: Hiding, first_token: str
+) -> list[float]:
     """One forward for each token, unbatched and without any padding."""
     (ids, spans) = tokenizer.encode_spans([text])[0]
     border = [tokenizer.separator_id] if first_token == "bos" else []
@@ -110,9 +113,7 @@ def hidden_by_hand(model: Transformer, tokenizer: Tokenizer, text: str, hiding: 
 def test_masked_scores_equal_a_computation_token_by_token(
     masked: Transformer, tokenizer: Tokenizer, hiding: Hiding, first_token: FirstToken, batch_tokens: int
 ) -> None:
-    scorer = MaskedScorer(
-        engine(masked, batch_tokens=batch_tokens), tokenizer, first_token=first_token, hiding=hiding
-    )
+    scorer = MaskedScorer(engine(masked, batch_tokens=batch_tokens), tokenizer, first_token=first_token, hiding=hiding)
     scores = scorer.score(TEXTS)
     for number, text in enumerate(TEXTS):
         wanted = hidden_by_hand(masked, tokenizer, text, hiding, first_token)
@@ -122,7 +123,8 @@ def test_masked_scores_equal_a_computation_token_by_token(
 def test_hiding_differs_only_where_a_word_has_several_tokens(masked: Transformer, tokenizer: Tokenizer) -> None:
     texts = ["The dog", "unbelievably"]
     original, l2r = (
-        MaskedScorer(engine(masked), tokenizer, hiding=hiding).score(texts) for hiding in ("original", "within_word_l2r")
+        MaskedScorer(engine(masked), tokenizer, hiding=hiding).score(texts)
+        for hiding in ("original", "within_word_l2r")
     )
     for number, text in enumerate(texts):
         words = word_numbers(text, tokenizer.encode_spans([text])[0][1])
@@ -155,14 +157,14 @@ def test_words_agree_with_those_of_the_library(tokenizer: Tokenizer) -> None:
         encoding = tokenizer._inner.encode(text, add_special_tokens=False)
         theirs = encoding.word_ids
         ours = word_numbers(text, tokenizer.encode_spans([text])[0][1])
-        assert [a == b for a, b in zip(ours, ours[1:], strict=False)] == [
-            a == b for a, b in zip(theirs, theirs[1:], strict=False)
-        ], text
+        assert [a == b for a, b in pairwise(ours)] == [a == b for a, b in pairwise(theirs)], text
 
 
 def test_a_text_beyond_the_window_is_refused_with_its_place(causal: Transformer, tokenizer: Tokenizer) -> None:
     long = "one two " * 60
-    with pytest.raises(PicoLMError, match=r"pairs.jsonl, line 3 has \d+ tokens, but the model's window has room for 96"):
+    with pytest.raises(
+        PicoLMError, match=r"pairs.jsonl, line 3 has \d+ tokens, but the model's window has room for 96"
+    ):
         CausalScorer(engine(causal), tokenizer).score([long], ["pairs.jsonl, line 3"])
 
 
@@ -191,9 +193,7 @@ def test_scoring_leaves_the_model_as_it_was(causal: Transformer, tokenizer: Toke
     causal.eval()
 
 
-@given(
-    lengths=st.lists(st.integers(1, 50), max_size=60), budget=st.integers(1, 200)
-)
+@given(lengths=st.lists(st.integers(1, 50), max_size=60), budget=st.integers(1, 200))
 def test_batches_hold_every_sequence_once_and_keep_to_the_budget(lengths: list[int], budget: int) -> None:
     batches = list(bucketed(lengths, budget))
     assert sorted(np.concatenate([np.empty(0, dtype=np.int64), *batches]).tolist()) == list(range(len(lengths)))
@@ -217,8 +217,6 @@ def test_windows_score_each_token_once_with_enough_before_it(n: int, window: int
 
 
 def test_bf16_is_near_float32(tokenizer: Tokenizer, causal: Transformer) -> None:
-    import copy
-
     model = copy.deepcopy(causal).float()
     exact = CausalScorer(engine(model), tokenizer).score(TEXTS).mean()
     rounded = CausalScorer(engine(model, precision="bf16"), tokenizer).score(TEXTS).mean()

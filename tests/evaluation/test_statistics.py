@@ -44,5 +44,7 @@ def test_the_error_of_a_mean_over_groups_is_that_of_independent_groups() -> None
     groups = [np.array([1.0] * 30 + [0.0] * 10), np.array([1.0] * 10 + [0.0] * 90)]
     found = mean_of([share_of(group) for group in groups])
     assert found.value == pytest.approx((0.75 + 0.1) / 2) and found.n == 140
-    both = np.mean([resampled(group, draws=40_000, seed=3, key=name) for name, group in zip("ab", groups, strict=True)], 0)
+    both = np.mean(
+        [resampled(group, draws=40_000, seed=3, key=name) for name, group in zip("ab", groups, strict=True)], 0
+    )
     assert found.se == pytest.approx(both.std(), rel=0.03)
