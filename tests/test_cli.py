@@ -35,10 +35,10 @@ def as_overrides(values: dict[str, object]) -> list[str]:
 
 def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
     text = picolm_cli("--help")
-    for command in ("train", "generate", "import", "export", "show", "diff", "report", "config", "data"):
+    for command in ("train", "evaluate", "generate", "import", "export", "show", "diff", "report", "config", "data"):
         assert f" {command} " in text
     assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"
-    for command in ("train", "generate", "import", "export", "show", "diff", "report"):
+    for command in ("train", "evaluate", "generate", "import", "export", "show", "diff", "report"):
         assert "Example" in picolm_cli(command, "--help"), command
     for command in ("config show", "data prepare", "data show", "data trace"):
         assert "Example" in picolm_cli(*command.split(), "--help"), command
