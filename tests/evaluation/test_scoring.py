@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import bucketed
 from picolm.evaluation.masked import Hiding, MaskedScorer, word_numbers
-from picolm.evaluation.scoring import CausalScorer, FirstToken, Passage, score_passages
+from picolm.evaluation.scoring import CausalScorer, FirstToken, Fork, Passage, score_forks, score_passages
 from picolm.evaluation.windows import windows
 from picolm.model.transformer import Transformer
 from picolm.text.tokenizer import Tokenizer
@@ -74,6 +74,29 @@ def test_order_and_batch_size_change_no_sum(
     usual = CausalScorer(engine(causal), tokenizer).score(TEXTS).log_p
     other = CausalScorer(engine(causal, batch_tokens=batch_tokens), tokenizer).score([TEXTS[i] for i in order]).log_p
     np.testing.assert_allclose(other, usual[order], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["branches", "passages"])
+def test_forks_equal_a_computation_token_by_token(
+    causal: Transformer, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not plain:
+        monkeypatch.setattr("picolm.evaluation.scoring._LONGEST_FORK", 0)
+    both = [
+        ([1, 2, 3, 4], [1, 2, 5, 4, 6]),
+        ([1, 2, 3], [1, 2, 3]),
+        ([1, 2], [1, 2, 3, 4]),
+        ([1, 2, 3, 4], [1, 2]),
+        ([1, 2, 3, 4, 9], [1, 2, 3, 5]),
+        ([3, 2, 1], [4, 2]),
+        ([3], [4, 2]),
+        ([3], [3]),
+        ([3], []),
+    ]
+    forks = [Fork(np.array(one, dtype=np.int64), np.array(other, dtype=np.int64)) for one, other in both]
+    for found, wanted in zip(score_forks(engine(causal, batch_tokens=20), forks), both, strict=True):
+        for log_p, tokens in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(log_p, by_hand(causal, tokens), rtol=0, atol=1e-10)
 
 
 def test_a_bos_of_its_own_is_put_first(causal: Transformer, tokenizer: Tokenizer) -> None:

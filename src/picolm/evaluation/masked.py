@@ -112,9 +112,9 @@ class MaskedScorer(Scorer):
 def word_numbers(text: str, spans: npt.NDArray[np.int32]) -> list[int]:
     """Number the words of a text, token by token.
 
-    A word begins at white space, behind it, and where letters, digits and marks meet, as the usual pre-tokenizers cut. A
-    space that is a token of its own belongs to the word behind it; tokens without characters of their own (parts of one
-    character's bytes) belong to the word before.
+    A word begins at white space, behind it, and where letters, digits and marks meet, as the usual pre-tokenizers cut.
+    A space that is a token of its own belongs to the word behind it; tokens without characters of their own (parts of
+    one character's bytes) belong to the word before.
 
     Args:
         text: the text.

@@ -17,10 +17,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray, bucketed, padded
 from picolm.model.interface import LanguageModel
+from picolm.model.transformer import Block, Transformer
 from picolm.objective.cross_entropy import linear_cross_entropies
 from picolm.text.tokenizer import Tokenizer
 
@@ -31,9 +33,13 @@ Precision = Literal["fp32", "bf16"]
 Advance = Callable[[int], None]
 """Told how many more passages have been scored."""
 
-BATCH_TOKENS = {"cpu": 2048}
+BATCH_TOKENS = {"cpu": 1024}
 _BATCH_TOKENS_ELSEWHERE = 32768
 _TEXTS_AT_ONCE = 4096
+_LOGIT_BYTES = 2**21
+"""Of logits that a CPU computes at once: what its cache holds is more than twice as fast as what training computes."""
+_LONGEST_FORK = 256
+"""Positions of a row with a mask of its own; longer ones would be mostly mask."""
 
 
 class Passage(NamedTuple):
@@ -141,18 +147,105 @@ def score_passages(
 
 def _read(engine: Engine, passages: Sequence[Passage]) -> list[FloatArray]:
     # The last token is only predicted, so it need not be read.
-    inputs = padded([passage.tokens[:-1] for passage in passages], filler=0).to(engine.device)
-    hidden = engine.model(inputs)
+    inputs = padded([passage.tokens[:-1] for passage in passages], filler=0)
+    hidden = engine.model(inputs.to(engine.device))
     counts = np.array([passage.n_scored for passage in passages])
     rows = np.repeat(np.arange(len(passages)), counts)
     columns = np.concatenate([np.arange(passage.first - 1, len(passage.tokens) - 1) for passage in passages])
-    flat = torch.from_numpy(rows * inputs.shape[1] + columns).to(engine.device)
-    targets = torch.from_numpy(np.concatenate([passage.tokens[passage.first :] for passage in passages]))
-    losses = linear_cross_entropies(
-        hidden.flatten(0, 1).index_select(0, flat), engine.model.output_matrix, targets.to(engine.device)
-    )
-    log_p: FloatArray = -losses.double().cpu().numpy()
+    targets = np.concatenate([passage.tokens[passage.first :] for passage in passages])
+    log_p = _log_p(engine, hidden, rows * inputs.shape[1] + columns, targets)
     return np.split(log_p, np.cumsum(counts)[:-1])
+
+
+class Fork(NamedTuple):
+    """Two sequences of tokens that may begin alike; all but the first token of each are scored."""
+
+    one: IntArray
+    other: IntArray
+
+    @property
+    def shared(self) -> int:
+        """With how many tokens both begin."""
+        shorter = min(len(self.one), len(self.other))
+        differ = np.flatnonzero(self.one[:shorter] != self.other[:shorter])
+        return int(differ[0]) if len(differ) else shorter
+
+    @property
+    def beginning(self) -> int:
+        """How many tokens that are read (which the last one of either is not) stand in both."""
+        return max(min(self.shared, len(self.one) - 1, len(self.other) - 1), 0)
+
+
+def score_forks(
+    engine: Engine, forks: Sequence[Fork], advance: Advance = lambda count: None
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Score two sequences at once, each token given those before it.
+
+    Where the model is a plain Transformer and both are short, a row is what both begin with and then either rest (see
+    `Branches`): BLiMP has a third fewer positions so. Else they are two passages, and only logits are shared.
+
+    Args:
+        engine: of a causal model.
+        forks: both sequences within the model's window.
+        advance: told how many sequences are done.
+
+    Returns:
+        For each fork the log p of the scored tokens of either, in nats.
+    """
+    model = engine.model
+    is_plain = type(model) is Transformer and all(type(block) is Block for block in model.blocks)
+    shared = [fork.shared for fork in forks]
+    lengths = [len(fork.one) + len(fork.other) - 2 - fork.beginning for fork in forks]
+    found: list[tuple[FloatArray, FloatArray]] = [(np.empty(0), np.empty(0))] * len(forks)
+    short = [place for place, length in enumerate(lengths) if is_plain and 0 < length <= _LONGEST_FORK]
+    with engine.reading():
+        for batch in bucketed([lengths[place] for place in short], engine.budget):
+            chosen = [short[number] for number in batch]
+            for place, both in zip(chosen, _read_forks(engine, [forks[p] for p in chosen]), strict=True):
+                found[place] = both
+            advance(2 * len(chosen))
+    rest = sorted(set(range(len(forks))) - set(short))
+    passages = [Passage(forks[place].one, 1) for place in rest]
+    passages += [Passage(forks[place].other, max(shared[place], 1)) for place in rest]
+    scored = score_passages(engine, passages, advance)
+    for number, place in enumerate(rest):
+        one = scored[number]
+        # Token t is scored at place t - 1.
+        found[place] = (one, np.concatenate([one[: max(shared[place] - 1, 0)], scored[len(rest) + number]]))
+    return found
+
+
+def _read_forks(engine: Engine, forks: Sequence[Fork]) -> Iterator[tuple[FloatArray, FloatArray]]:
+    rows, branches, places, targets = [], [], [], []
+    for fork in forks:
+        begin, ones, others = fork.beginning, len(fork.one) - 1, len(fork.other) - 1
+        rows.append(np.concatenate([fork.one[:ones], fork.other[begin:others]]))
+        branches.append(np.repeat([0, 1, 2], [begin, ones - begin, others - begin]))
+        # What is scored of the other one alone: the tokens from where they part, each at the place before it.
+        alone = np.arange(max(fork.shared, 1) - 1, others)
+        places.append(np.concatenate([np.arange(ones), np.where(alone < begin, alone, alone - begin + ones)]))
+        targets.append(np.concatenate([fork.one[1:], fork.other[max(fork.shared, 1) :]]))
+    # Filling counts to the last branch, behind all of it.
+    inputs, numbers = padded(rows, filler=0), padded(branches, filler=2)
+    flat = np.concatenate([row * inputs.shape[1] + own for row, own in enumerate(places)])
+    model = engine.model
+    assert isinstance(model, Transformer)
+    hidden = model(inputs.to(engine.device), branches=numbers)
+    log_p = _log_p(engine, hidden, flat, np.concatenate(targets))
+    for fork, both in zip(forks, np.split(log_p, np.cumsum([len(own) for own in targets])[:-1]), strict=True):
+        one, alone_p = both[: len(fork.one) - 1], both[len(fork.one) - 1 :]
+        yield one, np.concatenate([one[: max(fork.shared - 1, 0)], alone_p])
+
+
+def _log_p(engine: Engine, hidden: Tensor, places: IntArray, targets: IntArray) -> FloatArray:
+    """Log-probabilities of targets at places of the flattened hidden states; logits nowhere else."""
+    chosen = hidden.flatten(0, 1).index_select(0, torch.from_numpy(places).to(engine.device))
+    wanted, matrix = torch.from_numpy(targets).to(engine.device), engine.model.output_matrix
+    rows = max(32, _LOGIT_BYTES // (4 * len(matrix))) if engine.device.type == "cpu" else max(len(wanted), 1)
+    slices = zip(chosen.split(rows), wanted.split(rows), strict=True)
+    losses = torch.cat([linear_cross_entropies(some, matrix, own) for some, own in slices])
+    log_p: FloatArray = -losses.double().cpu().numpy()
+    return log_p
 
 
 class Scorer(ABC):
@@ -218,23 +311,13 @@ class CausalScorer(Scorer):
         places: Sequence[str] = (),
         advance: Advance = lambda count: None,
     ) -> tuple[Scores, Scores]:
-        """Score pairs: log-probabilities of the tokens with which both texts begin are computed once.
+        """Score pairs: what both texts begin with is read and scored once.
 
-        So texts that are equal have equal scores to the last bit. (The model does read the beginning twice: in BLiMP
-        that is a fifth of all positions, less than a cache for it would cost.)
+        So texts that are equal have equal scores to the last bit.
         """
-        first, second = self._encoded(good, places), self._encoded(bad, places)
-        shared = [_common(one, other) for one, other in zip(first, second, strict=True)]
-        passages = [Passage(tokens, 1) for tokens in first]
-        passages += [Passage(tokens, max(count, 1)) for tokens, count in zip(second, shared, strict=True)]
-        found = score_passages(self.engine, passages, advance)
-        of_good, rests = found[: len(good)], found[len(good) :]
-        # Token t is scored at place t - 1.
-        of_bad = [
-            np.concatenate([scored[: max(count - 1, 0)], rest])
-            for scored, rest, count in zip(of_good, rests, shared, strict=True)
-        ]
-        return gathered(good, of_good), gathered(bad, of_bad)
+        pairs = [Fork(*both) for both in zip(self._encoded(good, places), self._encoded(bad, places), strict=True)]
+        found = score_forks(self.engine, pairs, advance)
+        return gathered(good, [one for one, _ in found]), gathered(bad, [other for _, other in found])
 
     def _encoded(self, texts: Sequence[str], places: Sequence[str]) -> list[IntArray]:
         encoded = encode(self.tokenizer, texts)
@@ -259,13 +342,6 @@ def refuse_long(encoded: Sequence[IntArray], places: Sequence[str], most: int) -
             raise PicoLMError(
                 f"{place} has {len(ids):,} tokens, but the model's window has room for {most:,}: leave it out"
             )
-
-
-def _common(one: IntArray, other: IntArray) -> int:
-    """With how many tokens both begin."""
-    shorter = min(len(one), len(other))
-    differ = np.flatnonzero(one[:shorter] != other[:shorter])
-    return int(differ[0]) if len(differ) else shorter
 
 
 def gathered(texts: Sequence[str], per_token: list[FloatArray]) -> Scores:
