@@ -223,7 +223,8 @@ def test_the_command_prints_tables_and_json(
     for word in ("accuracy", "unigram", "length", "constant", "untrained", "ties", "counting", "bits per byte", "down"):
         assert word in text, word
     assert "from_even" not in text and "pico mean sequence perplexity" in text
-    assert f"step 4, pairs:pairs {PAIRS}: " in progress
+    assert progress.count(f"step 4, pairs:pairs {PAIRS}: 10 of 10\n") == 1
+    assert progress.count(f"step 0, pairs:pairs {PAIRS}: 20 of 20\n") == 1, "with the untrained twin"
     text, progress = call(*tasks, "--paradigms")
     assert "from_even" in text and progress == "", "nothing is left to do"
     rows = json.loads(call(*tasks, "--json")[0])

@@ -37,5 +37,5 @@ class Meter:
     def advance(self, count: int) -> None:
         """Take note that so many more are done."""
         self._done += count
-        if self._progress is not None:
+        if self._progress is not None and count:
             self._progress(self._what, self._done, self._total)

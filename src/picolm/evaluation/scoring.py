@@ -242,7 +242,7 @@ def _log_p(engine: Engine, hidden: Tensor, places: IntArray, targets: IntArray) 
     chosen = hidden.flatten(0, 1).index_select(0, torch.from_numpy(places).to(engine.device))
     wanted, matrix = torch.from_numpy(targets).to(engine.device), engine.model.output_matrix
     rows = max(32, _LOGIT_BYTES // (4 * len(matrix))) if engine.device.type == "cpu" else max(len(wanted), 1)
-    slices = zip(chosen.split(rows), wanted.split(rows), strict=True)
+    slices = zip(torch.split(chosen, rows), torch.split(wanted, rows), strict=True)
     losses = torch.cat([linear_cross_entropies(some, matrix, own) for some, own in slices])
     log_p: FloatArray = -losses.double().cpu().numpy()
     return log_p
