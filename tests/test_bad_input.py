@@ -3,20 +3,21 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import picolm
 from picolm.cli import main
+from picolm.runs.lock import RunLock
 
 Overrides = dict[str, object]
 World = dict[str, Path]
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[World]:
     """A folder with one small run, prepared data, and files that are wrong in one way each."""
     root = tmp_path_factory.mktemp("world")
     config = picolm.load_config(
@@ -68,7 +69,12 @@ def world(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> World:
     shutil.copytree(run.path, root / "damaged")
     for weights in (root / "damaged").rglob("model.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-1])
-    return {"root": root, "run": run.path, "corpus": corpus, "prepared": prepared}
+    for name in ("held", "later"):
+        shutil.copytree(run.path, root / name)
+    identity = json.loads((root / "later" / "run.json").read_text())
+    (root / "later" / "run.json").write_text(json.dumps({**identity, "format": 99}))
+    with RunLock(root / "held"):
+        yield {"root": root, "run": run.path, "corpus": corpus, "prepared": prepared}
 
 
 def train(*arguments: str) -> Callable[[World], list[str]]:
@@ -173,6 +179,16 @@ CASES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "name that is a path": (command("train", "demo", "--name", "a/b"), "'a/b' cannot name a run"),
     "missing run": (command("show", "{root}/rum"), "did you mean 'run'?"),
     "folder that is no run": (command("show", "{root}/cache"), "is not a run: it has no run.json"),
+    "nothing to resume": (command("resume", "{root}/rum"), "there is no run"),
+    "file to resume": (command("resume", "{root}/one.jsonl"), "one.jsonl is not a run: it has no run.json"),
+    "folder to resume": (command("resume", "{root}/cache"), "is not a run: it has no run.json"),
+    "checkpoint to resume": (command("resume", "{run}/checkpoints/step-00000002"), "is not a run: it has no run.json"),
+    "run without a whole state": (command("resume", "{root}/damaged"), "has no whole checkpoint that it could resume"),
+    "run in use": (command("resume", "{root}/held"), "is in use by process"),
+    "run of a newer PicoLM": (command("resume", "{root}/later"), "has format 99, this PicoLM reads up to 1"),
+    "nothing to verify": (command("verify", "{root}/rum"), "did you mean 'run'?"),
+    "file to verify": (command("verify", "{root}/one.jsonl"), "one.jsonl is not a run: it has no run.json"),
+    "nothing to show": (command("show", "{root}/cache/none"), "there is no run"),
     "run to import": (command("import", "{run}", "--out", "{root}/new"), "it has no config.json"),
     "nothing to import": (command("import", "{root}/nowhere", "--out", "{root}/new"), "there is no directory"),
     "unknown precision": (command("export", "{run}", "--out", "{root}/new", "--dtype", "fp8"), "fp32 or bf16"),

@@ -12,21 +12,24 @@ import picolm
 from picolm.cli import main
 from picolm.runs.directory import RunDirectory
 from picolm.runs.manifest import verify
+from picolm.training.trainer import Trainer
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int = 0
+) -> str:
     monkeypatch.setattr("sys.argv", ["picolm", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
     printed = capsys.readouterr()
-    assert exit_.value.code == 0, printed.err
+    assert exit_.value.code == exit_code, printed.err
     return printed.out
 
 
 @pytest.fixture
 def picolm_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: call(monkeypatch, capsys, *arguments)
+    return lambda *arguments, **options: call(monkeypatch, capsys, *arguments, **options)
 
 
 def as_overrides(values: dict[str, object]) -> list[str]:
@@ -35,10 +38,11 @@ def as_overrides(values: dict[str, object]) -> list[str]:
 
 def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
     text = picolm_cli("--help")
-    for command in ("train", "evaluate", "generate", "import", "export", "show", "diff", "report", "config", "data"):
+    commands = ("train", "resume", "verify", "evaluate", "generate", "import", "export", "show", "diff", "report")
+    for command in (*commands, "config", "data"):
         assert f" {command} " in text
     assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"
-    for command in ("train", "evaluate", "generate", "import", "export", "show", "diff", "report"):
+    for command in commands:
         assert "Example" in picolm_cli(command, "--help"), command
     for command in ("config show", "data prepare", "data show", "data trace"):
         assert "Example" in picolm_cli(*command.split(), "--help"), command
@@ -102,6 +106,84 @@ def test_train_show_generate_and_report(picolm_cli: Any, tmp_path: Path, small_r
     )
     # A second run of the same configuration takes the next free name.
     assert json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))["name"] == "demo-2"
+
+
+def stopped_run(overrides: dict[str, object], folder: Path) -> Path:
+    """A run whose process died after seven updates; it had saved its state after six."""
+
+    class Dies(Exception):
+        pass
+
+    original = Trainer.update
+
+    def mortal(trainer: Trainer, step: int, views: Any) -> None:
+        if step == 7:
+            raise Dies
+        original(trainer, step, views)
+
+    config = picolm.load_config(None, {**overrides, "checkpoints.state.every": 3})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Dies):
+        patch.setattr(Trainer, "update", mortal)
+        picolm.train(config, name="run", runs_dir=folder)
+    return folder / "run"
+
+
+def test_resume_goes_on_to_the_end_and_then_leaves_the_run_alone(
+    picolm_cli: Any, tmp_path: Path, small_run: dict[str, object]
+) -> None:
+    path = stopped_run(small_run, tmp_path / "runs")
+    held = [(c["step"], c["holds"]) for c in json.loads(picolm_cli("show", "runs/run", "--json"))["checkpoints"]]
+    assert held == [(3, ["model", "state"]), (6, ["model", "state"])]
+    summary = json.loads(picolm_cli("resume", "runs/run", "--json"))
+    assert summary == json.loads(picolm_cli("show", "runs/run", "--json"))
+    assert summary["step"] == summary["steps"] == 12 and len(summary["samples"]) == 1
+    assert [(c["step"], c["holds"], c["damage"]) for c in summary["checkpoints"]] == [
+        (9, ["model", "state"], []),
+        (12, ["model", "state"], []),
+    ]
+    assert [line["from_checkpoint"] for line in RunDirectory.open(path).attempts] == [None, 6]
+    ledger = (path / "ledger.jsonl").read_bytes()
+    assert "12 of 12" in picolm_cli("resume", "runs/run")
+    assert (path / "ledger.jsonl").read_bytes() == ledger
+
+
+def test_verify_tells_damage_from_what_a_kill_left(
+    picolm_cli: Any, tmp_path: Path, small_run: dict[str, object]
+) -> None:
+    path = stopped_run(small_run, tmp_path / "runs")
+    found = json.loads(picolm_cli("verify", "runs/run", "--json"))
+    assert set(found) == {"path", "files", "damage", "notes"}
+    assert (found["path"], found["damage"], found["notes"]) == ("runs/run", [], []) and found["files"] > 10
+    assert picolm_cli("verify", "runs/run") == f"runs/run: {found['files']} files, whole\n"
+    (path / "checkpoints" / ".step-00000009.partial-x-1-2").mkdir()
+    noted = picolm_cli("verify", "runs/run").splitlines()
+    assert noted[0].startswith("note: ") and noted[1].endswith("files, whole")
+    weights = path / "checkpoints" / "step-00000006" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (sentence,) = json.loads(picolm_cli("verify", "runs/run", "--json", exit_code=1))["damage"]
+    assert "step-00000006/model.safetensors has" in sentence
+    said = picolm_cli("verify", "runs/run", exit_code=1).splitlines()
+    assert said[0] == f"damaged: {sentence}" and said[-1].endswith("files, 1 damage")
+    damages = [c["damage"] for c in json.loads(picolm_cli("show", "runs/run", "--json"))["checkpoints"]]
+    assert damages == [[], [sentence]]
+
+
+def test_resume_says_what_it_put_aside(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    small_run: dict[str, object],
+) -> None:
+    path = stopped_run(small_run, tmp_path)
+    (path / "checkpoints" / "step-00000006" / "state" / "state.json").unlink()
+    monkeypatch.setattr("sys.argv", ["picolm", "resume", str(path), "--json"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    printed = capsys.readouterr()
+    assert exit_.value.code == 0 and json.loads(printed.out)["step"] == 12
+    said = [line for line in printed.err.splitlines() if line.startswith("picolm: ")]
+    assert said[0].endswith("state.json is missing") and said[1].endswith("was put aside as step-00000006.damaged")
+    assert call(monkeypatch, capsys, "verify", str(path)).endswith("whole\n")
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -85,6 +85,32 @@ class Plan(ABC):
         ]
 
 
+class ChangedPlan(Plan):
+    """A plan that changes another one: a subclass overrides what is different, and all else is as it was.
+
+    What is not pure before `before_step` of some step is told by `horizon`; the nearest of all plans counts.
+    """
+
+    def __init__(self, base: Plan) -> None:
+        self.base = base
+
+    def size(self, step: int) -> int:
+        """As the base has it."""
+        return self.base.size(step)
+
+    def start(self, step: int) -> int:
+        """As the base has it; with another `size` it is another one too."""
+        return self.base.start(step)
+
+    def numbered(self, numbers: IntArray, step: int) -> IntArray:
+        """As the base has it."""
+        return self.base.numbered(numbers, step)
+
+    def horizon(self, step: int) -> int:
+        """As the base has it; one of its own must not be beyond it."""
+        return self.base.horizon(step)
+
+
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """Rows of tokens as they lie in the data, before anything is masked or shifted."""
@@ -131,7 +157,8 @@ class View:
     inputs: tuple[str, ...] = ("input_ids",)
     """Names of the tensors that the model's forward takes."""
     features: tuple[str, ...] = ()
-    """Names of the tensors that the model's forward hands on to each of its blocks, together, as `features`."""
+    """Names of the tensors that the model's forward hands on to each of its blocks, together, as `features`: one for a
+    row [R], or position by position [R, T, ...]."""
     token_fields: frozenset[str] = frozenset({"input_ids"})
     """Names of the tensors that hold token ids."""
     host_fields: frozenset[str] = frozenset()
@@ -179,6 +206,8 @@ class View:
             The rows; and whether they count. A rank for which none is left computes the first rows like another one,
             so that it has the same gradients, and lets them count for nothing.
         """
+        if not self.n_rows:
+            return self, True
         borders = [0, *self._borders()]
         first, last = (len(borders) - 1) * rank // ranks, (len(borders) - 1) * (rank + 1) // ranks
         if first == last:
@@ -228,30 +257,43 @@ class Term:
     weight: float = 1.0
     token_losses: TokenFunction | None = None
     """The same loss position by position, for those who look on; None where the term's units are no positions."""
+    head: nn.Module | None = None
+    """What is trained along with the model; None: the function itself where it is a module, else nothing. A function
+    that is put in the place of another one leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        """Take a function that is a module for the head."""
+        if self.head is None and isinstance(self.function, nn.Module):
+            object.__setattr__(self, "head", self.function)
 
 
 class Objective(nn.Module):
     """The model and the named terms of what is minimised.
 
     A forward runs the model once on one view and then the terms that read this view. Terms whose view a step does not
-    hold are not run, so their parameters get no gradient. A term's function that is itself a module (a head) is trained
-    along.
+    hold are not run, so their parameters get no gradient. The heads of terms are trained along.
     """
 
     def __init__(self, model: LanguageModel, terms: Mapping[str, Term]) -> None:
         super().__init__()
         self.model = model
         self.terms = dict(terms)
-        heads = {name: term.function for name, term in terms.items() if isinstance(term.function, nn.Module)}
-        self.heads = nn.ModuleDict(heads)
+        self.heads = nn.ModuleDict({name: term.head for name, term in terms.items() if term.head is not None})
 
     def with_terms(self, terms: Mapping[str, Term]) -> Objective:
         """The same model with these terms, which take the place of those of the same name."""
         return Objective(self.model, {**self.terms, **terms})
 
+    def reads(self, view: View) -> bool:
+        """Whether a term reads the view; one that none reads is not run."""
+        return any(term.view == view.name for term in self.terms.values())
+
     def forward(self, view: View) -> dict[str, Tensor]:
         """Return, by name, each present term's sum over the units of `view`, unweighted."""
-        hidden = self.hidden(view)
+        return self.sums(view, self.hidden(view))
+
+    def sums(self, view: View, hidden: Tensor) -> dict[str, Tensor]:
+        """The same from hidden states [R, T, D] that are there already."""
         return {
             name: term.function(self.model, hidden, view.tensors)
             for name, term in self.terms.items()
@@ -287,7 +329,11 @@ class Formulation(ABC):
 
 
 Group = dict[str, Any]
-"""Parameters that the optimizer treats alike: `names`, `params`, `weight_decay`, `peak` (learning rate), `muon`."""
+"""Parameters that the optimizer treats alike: `names`, `params`, `weight_decay`, `peak` (learning rate), `muon`. One of
+`names` is as in `Run.parameters`."""
+
+GROUP_KEYS = frozenset({"names", "params", "weight_decay", "peak", "muon"})
+"""What every group has; further keys stay with it, for a `schedule` to read."""
 
 Rate = Callable[[int, Group], float]
 """(step, group) -> learning rate of that update."""
@@ -320,12 +366,23 @@ class Run(ABC):
         """The same for tensors, on the CPU."""
 
     @abstractmethod
-    def metadata(self, stream: str, field: str) -> list[Any]:
+    def metadata(self, stream: str, field: str) -> Sequence[Any]:
         """A field of the documents' metadata, by the number of the document in its split; None where there is none.
+
+        Of probes with sources of their own nothing is known: None for every number.
 
         Args:
             stream: as in `Sequences`.
             field: for example `age_months`.
+        """
+
+    @abstractmethod
+    def sequences(self, rows: IntArray, step: int = 0) -> Sequences:
+        """Rows of the training split as they lie in the data, whichever a step draws: to look at, or to show.
+
+        Args:
+            rows: their numbers, each in range(n_rows).
+            step: for views that are made of them, the step that shows them.
         """
 
     @property
@@ -349,7 +406,9 @@ class Run(ABC):
     def record(self, event: str, **facts: Any) -> None:
         """Leave a trace in the log, on the line of this step: what happened and what it changed.
 
-        Facts are JSON values, or scalar tensors on any device, which are not waited for.
+        Facts are JSON values, or scalar tensors on any device, which are not waited for. What `plan`, `model`,
+        `objective` and `groups` record counts where they build what is new, at the beginning and at stages, and not
+        where a resumed run builds what was there.
         """
 
 
@@ -375,14 +434,15 @@ class Intervention:
         return ()
 
     def plan(self, plan: Plan, run: Run) -> Plan:
-        """Change which rows a step draws, or how many."""
+        """Change which rows a step draws, or how many: as a rule by a `ChangedPlan`."""
         return plan
 
     def views(self, views: tuple[View, ...], sequences: Sequences, run: Run, *, measure: bool) -> tuple[View, ...]:
         """Change what the model is shown: masks, maps, features, further views, episodes.
 
         On another thread and ahead of the loop, so a pure function of its arguments, the settings and tables that only
-        `before_step` changes. With `measure`, for validation, scoring and probes, nothing may depend on seed or step.
+        `before_step` changes, as the plan's `horizon` tells. With `measure`, for validation, scoring and probes,
+        nothing may depend on seed, step or tables: held-out views are made once.
         """
         return views
 
@@ -395,7 +455,12 @@ class Intervention:
         return model
 
     def objective(self, objective: Objective, step: int, run: Run) -> Objective:
-        """Add or replace terms (`objective.with_terms`); a term's function that is a module is trained along."""
+        """Add or replace terms (`objective.with_terms`); a term's head is trained along.
+
+        A term may write its gradients itself: give the value plus, for each parameter p with gradient g, (p g).sum()
+        less its own value, g detached. A module must not run compiled or fused where it is differentiated twice: see
+        `objective.twin`.
+        """
         return objective
 
     def groups(self, groups: list[Group]) -> list[Group]:
@@ -423,11 +488,11 @@ class Intervention:
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers: JSON values and tensors, by name."""
+        """What it remembers: JSON values and tensors, by name; what JSON holds comes back as JSON gives it."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave; called before plan and model are built."""
+        """Take up what `state_dict` gave, tensors on the CPU; called before plan and model are built."""
 
 
 SEAMS = (

@@ -28,8 +28,13 @@ def described(part: dict[str, Any]) -> str:
         kinds = [described(item) for item in part["prefixItems"]]
         assert len(set(kinds)) == 1
         return f"list of {len(kinds)}, each {kinds[0]}"
+    if "$ref" in part:
+        return "section"
     if part["type"] == "array":
-        return f"list of {described(part['items']).replace('text', 'texts').replace('number', 'numbers')}"
+        one = described(part["items"])
+        for noun in ("text", "number", "section"):
+            one = one.replace(noun, f"{noun}s")
+        return f"list of {one}"
     if part["type"] == "object":
         one = "section" if "$ref" in part["additionalProperties"] else described(part["additionalProperties"])
         return f"names, each with a {one}"
@@ -57,6 +62,12 @@ def written(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def sections_within(field: dict[str, Any], key: str) -> dict[str, Any]:
+    """Sections that a key holds several of: under names of the user's own, or in a list."""
+    places = {f"{key}.NAME": field.get("additionalProperties"), key: field.get("items")}
+    return {place: part for place, part in places.items() if isinstance(part, dict) and "$ref" in part}
+
+
 def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
     """What the page must say about a section: a heading, its meaning, a row for each key, then its own sections."""
     if "discriminator" in part or "oneOf" in part:
@@ -81,10 +92,9 @@ def rows(part: dict[str, Any], prefix: str) -> Iterator[str]:
             meaning = field.get("description", "the only kind so far" if name == "kind" else "")
             if name == "kind" and "(kind:" in prefix:
                 meaning = f"which {prefix.split(' ')[0]}"
-            yield f"| `{key}` | `{written(field['default'])}` | {described(field)} | {meaning} |"
-            if "$ref" in field.get("additionalProperties", ()):
-                # Sections that have names of the user's own.
-                below[f"{key}.NAME"] = field["additionalProperties"]
+            default = f"`{written(field['default'])}`" if "default" in field else "must be given"
+            yield f"| `{key}` | {default} | {described(field)} | {meaning} |"
+            below |= sections_within(field, key)
     for key, field in below.items():
         yield from rows(field, key)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from picolm.errors import PicoLMError
-from picolm.runs.directory import Checkpoint, RunDirectory, free_name, put_aside
-from picolm.runs.durable import committed_directory
+from picolm.runs.directory import Checkpoint, RunDirectory, free_name
+from picolm.runs.durable import committed_directory, put_aside
 from picolm.runs.log import LogWriter
 from picolm.runs.manifest import DamagedManifestError, write_manifest
 

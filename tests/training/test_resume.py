@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import picolm
 import picolm.training.state
@@ -123,6 +124,21 @@ def test_a_signal_saves_where_no_schedule_asks_for_it(
     assert contents(resumed.path) == contents(whole.path)
 
 
+def test_a_signal_saves_the_state_where_only_the_model_had_been_saved(small_run: Overrides, tmp_path: Path) -> None:
+    every = {**small_run, "checkpoints.model.every": 1, "training.flush_every": 1}
+    whole = run(every, tmp_path, "whole")
+    stopped = run(every, tmp_path, "stopped", observers=[Interrupts(signal.SIGTERM)], interruption=Interruption())
+    last = stopped.checkpoints[-1]
+    assert last.step == 5 and last.has_state
+    assert (verify_run(stopped).damage, verify_run(stopped).notes) == ([], [])
+    resumed = picolm.resume(stopped.path)
+    assert resumed.attempts[-1]["from_checkpoint"] == 5
+    ours, theirs = contents(resumed.path), contents(whole.path)
+    # Two states are kept: that of the signal is not superseded yet.
+    extra = {name for name in ours if "step-00000005/" in name}
+    assert {name: ours[name] for name in ours.keys() - extra} == {n: theirs[n] for n in theirs.keys() - extra}
+
+
 def test_what_is_kept_and_what_is_superseded(small_run: Overrides, tmp_path: Path) -> None:
     kept = run({**small_run, **SAVING}, tmp_path, "two").checkpoints
     assert [(c.step, c.has_state) for c in kept] == [
@@ -174,6 +190,15 @@ def test_a_run_without_a_whole_state_does_not_begin_anew_in_silence(small_run: O
     shutil.rmtree(path / "checkpoints")
     with pytest.raises(PicoLMError, match=r"no whole checkpoint.*step-00000006 is missing"):
         picolm.resume(path)
+
+
+def test_other_conditions_are_said(small_run: Overrides, tmp_path: Path) -> None:
+    path = stopped({**small_run, **SAVING}, tmp_path, "run", 8)
+    (line,) = (path / "attempts.jsonl").read_text().splitlines()
+    (path / "attempts.jsonl").write_text(line.replace('"threads":', '"threads":7,"were":') + "\n")
+    said: list[str] = []
+    picolm.resume(path, warn=said.append)
+    assert [sentence.split(":")[0] for sentence in said] == [f"threads was 7 and is {torch.get_num_threads()} now"]
 
 
 def test_other_data_are_refused(small_run: Overrides, tmp_path: Path, corpus: Path) -> None:

@@ -82,7 +82,9 @@ def attempt(
     with ExitStack() as stack:
         stack.enter_context(numerics(config.training))
         interruption = stack.enter_context(watch.interruption or Interruption())
-        parts = stack.enter_context(_Built(ingredients, loaded, point, device, ranks)).parts
+        # Where the run itself begins: a fork does so at a step of its parent.
+        begins = (run.identity.get("parent") or {}).get("step", 0)
+        parts = stack.enter_context(_Built(ingredients, loaded, point, device, ranks, begins)).parts
         if not ranks.is_first:
             _trainer(ingredients, parts, ranks).run(interruption)
             return
@@ -141,6 +143,7 @@ class _Built:
         point: ResumePoint | None,
         device: torch.device,
         ranks: Ranks,
+        begins: int,
     ) -> None:
         config = ingredients.config
         state = None if point is None or point.checkpoint is None else TrainingState.read(point.checkpoint.path)
@@ -149,6 +152,8 @@ class _Built:
         plan = order(ingredients)
         for item in active:
             plan = item.intervention.plan(plan, item.run)
+        if first != begins:
+            live.take_trace()
         shown = Shown(ingredients.formulation, active)
         structure = Structure(config, ingredients.formulation, active, device)
         structure.build(first, *((state.parameters, state.optimizer) if state is not None else ()))
@@ -163,6 +168,9 @@ class _Built:
             pin=device.type == "cuda",
         )
         live.structure, live.batches = structure, batches
+        if first != begins and first not in structure.stages:
+            # What is built again was recorded when it was built first.
+            live.take_trace()
         self.parts = Parts(structure, live, plan, shown, batches, state)
 
     def __enter__(self) -> _Built:

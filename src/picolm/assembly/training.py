@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from picolm.assembly.attempt import Watch, attempt, forecast_of
 from picolm.assembly.ingredients import Ingredients, identity, prepare, reopen
@@ -12,6 +16,7 @@ from picolm.config.loading import build_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError, to_standard_error
 from picolm.interventions.loading import Loaded, Trust, load_interventions
+from picolm.runs.attempt import describe_attempt
 from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.ledger import Ledger, read_ledger
 from picolm.runs.lock import RunLock
@@ -139,11 +144,29 @@ def _go_on(
     if not point.warnings and read_ledger(run.path).ended == ingredients.config.training.steps:
         ranks.tell(False)
         return
-    warnings = [*point.warnings, *make_ready(run, point)]
+    warnings = [*point.warnings, *_other_conditions(run, ingredients.config), *make_ready(run, point)]
     for sentence in warnings:
         warn(sentence)
     ranks.tell(True)
     attempt(run, ingredients, loaded, point, watch, ranks, warnings=warnings)
+
+
+def _other_conditions(run: RunDirectory, config: schema.Config) -> list[str]:
+    """What is not as it was when the run last went, and decides about the last bits of its numbers."""
+    before: dict[str, Any] = {}
+    # A damaged record of attempts is for `verify` to name; nothing that is computed hangs on it.
+    with suppress(PicoLMError, IndexError):
+        before = run.attempts[-1]
+    now = {
+        "threads": config.training.threads or torch.get_num_threads(),
+        "device": str(choose_device(config.training.device)),
+        "cpu": describe_attempt(None)["cpu"],
+    }
+    return [
+        f"{key} was {before[key]} and is {value} now: the run goes on, but its last bits may be others"
+        for key, value in now.items()
+        if key in before and before[key] != value
+    ]
 
 
 def forecast(config: schema.Config, progress: Progress | None = None, *, trusted: Sequence[str] = ()) -> Forecast:

@@ -237,7 +237,10 @@ def explain(error: ValidationError, section: type[BaseModel] = Config) -> str:
         error: what the validation of `section` raised.
         section: whose keys are the valid ones.
     """
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # What is missing may be there under a name that is not quite right.
+    unknown = [one for one in problems if one["type"] == "extra_forbidden" and problems[0]["type"] == "missing"]
+    problem = [*unknown, *problems][0]
     path = [str(part) for part in problem["loc"]]
     variant = path.pop(1) if len(path) > 1 and path[1] in kinds_of(path[0]) else None
     key = ".".join(path) or "the configuration"

@@ -35,12 +35,12 @@ class LabelSmoothing(Intervention):
         self.terms: list[str] = []
 
     def objective(self, objective: Objective, step: int, run: Run) -> Objective:
-        """Put the smoothed loss in the place of every term that says its loss token by token."""
+        """Put the smoothed loss in the place of every term that predicts tokens with the model's own output matrix."""
         alpha = self.settings.alpha
         terms = {
             name: replace(term, function=_smoothed(term.function, alpha))
             for name, term in objective.terms.items()
-            if term.token_losses is not None
+            if term.token_losses is not None and term.head is None
         }
         self.terms = sorted(terms)
         return objective.with_terms(terms)

@@ -36,7 +36,8 @@ class LanguageModel(nn.Module, ABC):
             input_ids: token ids [B, T].
             attention_mask: True at real tokens, False at padding [B, T]; None: no padding. Padding may stand anywhere;
                 hidden states there mean nothing.
-            features: further tensors, each [B, ...], that every block is handed; blocks of the base class read none.
+            features: further tensors that every block is handed, each for whole rows [B] or by position [B, T, ...];
+                blocks of the base class read none. With a cache: those of the tokens that are given.
         """
 
     @property

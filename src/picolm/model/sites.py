@@ -60,7 +60,9 @@ def sites_of(model: LanguageModel) -> dict[str, Site]:
     return sites | {"hidden": Site("", _output)}
 
 
-def matching(patterns: Iterable[str], names: Collection[str], *, key: str, what: str = "site") -> list[str]:
+def matching(
+    patterns: Iterable[str], names: Collection[str], *, key: str, what: str = "site", strict: bool = True
+) -> list[str]:
     """The names that any pattern matches, in the order of `names`.
 
     Args:
@@ -68,6 +70,7 @@ def matching(patterns: Iterable[str], names: Collection[str], *, key: str, what:
         names: what there is.
         key: who asks, for the error.
         what: what the names are, for the error.
+        strict: whether each pattern must match something.
 
     Raises:
         PicoLMError: a pattern matches nothing.
@@ -75,7 +78,7 @@ def matching(patterns: Iterable[str], names: Collection[str], *, key: str, what:
     found: set[str] = set()
     for pattern in patterns:
         matches = {name for name in names if _matches(pattern, name)}
-        if not matches:
+        if strict and not matches:
             raise PicoLMError(f"{key}: the model has no {what} '{pattern}'{nearest(pattern, _in_general(names))}")
         found |= matches
     return [name for name in names if name in found]

@@ -201,7 +201,8 @@ class Transformer(LanguageModel):
         # Moved behind the real tokens, padding is hidden by causality alone: no T x T mask is needed. Each token keeps
         # its own position, so a gap inside a row counts as in any other implementation.
         order = attention_mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)
-        hidden = self._hidden(input_ids.gather(1, order), order, features=features)
+        moved = None if features is None else {name: _in_order(tensor, order) for name, tensor in features.items()}
+        hidden = self._hidden(input_ids.gather(1, order), order, features=moved)
         return torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
 
     def _hidden(
@@ -224,4 +225,11 @@ class Transformer(LanguageModel):
         """What the named parameter is; a tied matrix counts as an embedding, an untied output matrix as a matrix."""
         if name == "embedding.weight":
             return "embedding"
-        return "norm" if name.rsplit(".", 2)[-2].endswith("norm") else "matrix"
+        return "norm" if name.rpartition(".")[0].endswith("norm") else "matrix"
+
+
+def _in_order(feature: Tensor, order: Tensor) -> Tensor:
+    """A feature [B, T, ...] with its positions in another order [B, T]; one for whole rows [B] stays as it is."""
+    if feature.dim() == 1:
+        return feature
+    return feature.gather(1, order.view(*order.shape, *(1 for _ in feature.shape[2:])).expand_as(feature))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from picolm.errors import PicoLMError, nearest
-from picolm.runs.durable import committed_directory, write_json
+from picolm.runs.durable import committed_directory, first_free, write_json
 from picolm.runs.log import read_log
 from picolm.runs.manifest import SUPERSEDED, DamagedManifestError, check_format, read_manifest, verify
 from picolm.runs.software import picolm_version
@@ -200,22 +200,7 @@ class RunDirectory:
 
 def free_name(runs_dir: Path, stem: str) -> str:
     """Return the first of `stem`, `stem-2`, `stem-3`, ... that does not exist in a directory."""
-    return _free({path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set(), stem)
-
-
-def put_aside(path: Path, reason: str) -> Path:
-    """Rename a directory, so that its name is free and nothing is lost; the new path, which ends with the reason."""
-    names = {other.name for other in path.parent.iterdir()}
-    return path.rename(path.with_name(_free(names, f"{path.name}.{reason}")))
-
-
-def _free(taken: set[str], stem: str) -> str:
-    if stem not in taken:
-        return stem
-    number = 2
-    while f"{stem}-{number}" in taken:
-        number += 1
-    return f"{stem}-{number}"
+    return first_free({path.name for path in runs_dir.iterdir()} if runs_dir.is_dir() else set(), stem)
 
 
 def _has_manifest(checkpoint: Checkpoint) -> bool:

@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,6 +129,22 @@ def discard_partials(directory: Path) -> list[Path]:
         else:
             path.unlink(missing_ok=True)
     return partials
+
+
+def put_aside(path: Path, reason: str) -> Path:
+    """Rename a file or directory, so that its name is free and nothing is lost; the new path ends with the reason."""
+    names = {other.name for other in path.parent.iterdir()}
+    return path.rename(path.with_name(first_free(names, f"{path.name}.{reason}")))
+
+
+def first_free(taken: Container[str], stem: str) -> str:
+    """Return the first of `stem`, `stem-2`, `stem-3`, ... that is not taken."""
+    if stem not in taken:
+        return stem
+    number = 2
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
 
 
 def make_parents(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_file, sha256_of_json
-from picolm.runs.log import LogWriter, Mark, read_lines
+from picolm.runs.log import LogWriter, Mark, read_lines, whole_length
 from picolm.runs.manifest import MANIFEST
 
 LEDGER = "ledger.jsonl"
@@ -115,6 +115,9 @@ def read_ledger(run_dir: Path) -> Holdings:
                 raise PicoLMError(f"{path} was changed: line {number} does not fit its seal")
             previous = seal
             _take(holdings, line)
+        if (data := path.read_bytes())[whole_length(data) :].endswith(b"\n"):
+            # A kill leaves the beginning of a line, never its end.
+            raise PicoLMError(f"{path} was changed: its last line is not a whole JSON object")
     except (PicoLMError, KeyError, TypeError, ValueError) as error:
         holdings.ended = None
         holdings.faults.append(str(error) if isinstance(error, PicoLMError) else f"{path} was changed: {error!r}")

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from picolm.errors import PicoLMError
-from picolm.runs.durable import explained, write_text
+from picolm.runs.durable import explained, put_aside, write_text
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WRITTEN_BY_PEOPLE = frozenset({"event", "prompt", "text", "command"})
@@ -151,11 +151,11 @@ def cut_log(path: Path, mark: Mark, step: int) -> str | None:
     data = path.read_bytes() if path.exists() else b""
     lines = [raw for raw in data[: whole_length(data)].split(b"\n")[:-1]]
     kept = [raw for raw in lines if (line := _decode(raw)) is not None and line.get("step", 0) <= step]
-    aside = path.with_name(f"{path.name}.damaged")
+    said = f"{path} was changed since step {step}: its {len(kept)} whole lines were kept"
     if path.exists():
-        path.replace(aside)
+        said += f", the old file is {put_aside(path, 'damaged').name}"
     write_text(path, "".join(f"{raw.decode()}\n" for raw in kept))
-    return f"{path} was changed since step {step}: its {len(kept)} whole lines were kept, the old file is {aside.name}"
+    return said
 
 
 def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

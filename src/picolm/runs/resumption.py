@@ -9,10 +9,10 @@ from typing import Any
 
 from picolm.errors import PicoLMError
 from picolm.runs.digest import sha256_of_bytes
-from picolm.runs.directory import RUN_FILE, Checkpoint, RunDirectory, put_aside
-from picolm.runs.durable import discard_partials
+from picolm.runs.directory import RUN_FILE, Checkpoint, RunDirectory
+from picolm.runs.durable import discard_partials, put_aside
 from picolm.runs.ledger import LEDGER, Holdings, Ledger, read_ledger, seal_of
-from picolm.runs.log import Mark, cut_log
+from picolm.runs.log import LogWriter, Mark, cut_log
 from picolm.runs.manifest import read_manifest, verify
 
 EMPTY = Mark(0, sha256_of_bytes(b""))
@@ -120,14 +120,15 @@ def make_ready(run: RunDirectory, point: ResumePoint) -> list[str]:
     Returns:
         One sentence for each thing that was put aside for good.
     """
-    warnings = []
+    warnings: list[str] = []
     for folder in (run.path, *(run.path / name for name in (*STEP_FOLDERS, "metrics"))):
         discard_partials(folder)
     _clear_removed(run)
     holdings = read_ledger(run.path)
-    warnings += [f"{run.path / LEDGER} lacks {path.name}: it was cut short" for path in unnamed(run, holdings)[1]]
     if holdings.faults:
         warnings += _renew_ledger(run)
+    else:
+        warnings += [f"{run.path / LEDGER} lacks {path.name}: it was cut short" for path in unnamed(run, holdings)[1]]
     with Ledger(run.path) as ledger:
         for name in _missing(run, holdings):
             ledger.removed(run.path / name, "missing")
@@ -141,7 +142,17 @@ def make_ready(run: RunDirectory, point: ResumePoint) -> list[str]:
         # Before the cut: a log that is longer than its mark is whole, one that is shorter is not.
         ledger.append({"event": "resumed", "step": point.step, "marks": {run.log_path.name: point.log.plain()}})
     loss = cut_log(run.log_path, point.log, point.step)
-    return warnings if loss is None else [*warnings, loss]
+    if loss is not None:
+        warnings.append(loss)
+        with LogWriter(run.log_path) as log, Ledger(run.path) as ledger:
+            ledger.append({"event": "repaired", "marks": {run.log_path.name: log.mark.plain()}})
+    return warnings
+
+
+def set_earlier(path: Path, ledger: Ledger) -> None:
+    """Put aside what will be made again; `settle_earlier` compares the two."""
+    ledger.removed(path, "to be made again")
+    put_aside(path, EARLIER.removeprefix("."))
 
 
 def settle_earlier(path: Path) -> list[str]:
@@ -175,8 +186,7 @@ def steps_in(folder: Path) -> list[Path]:
 def _bring_back(path: Path, is_later: bool, ledger: Ledger) -> list[str]:
     """Put aside what was saved of a later step; else see that the ledger knows it."""
     if is_later:
-        ledger.removed(path, "to be made again")
-        put_aside(path, EARLIER.removeprefix("."))
+        set_earlier(path, ledger)
         return []
     if not ledger.knows(path) and not verify(path):
         ledger.committed(path)
@@ -200,14 +210,26 @@ def _clear_removed(run: RunDirectory) -> None:
 
 
 def _renew_ledger(run: RunDirectory) -> list[str]:
-    """Begin a new ledger with all that is whole."""
+    """Begin a new ledger with all that is whole, as far as that can be known."""
+    growing = (run.timings_path, run.attempts_path)
     old = run.path / LEDGER
-    aside = run.path / f"{LEDGER}.damaged"
+    said = f"a new {LEDGER} was begun"
     if old.exists():
-        old.replace(aside)
+        said += f"; the old one is {put_aside(old, 'damaged').name}"
     with Ledger(run.path) as ledger:
-        ledger.committed(run.path / RUN_FILE)
+        for file in (run.path / RUN_FILE, *_single_files(run)):
+            ledger.committed(file)
         for path in (path for folder in STEP_FOLDERS for path in steps_in(run.path / folder)):
             if not verify(path):
                 ledger.committed(path)
-    return [f"a new {LEDGER} was begun" + (f"; the old one is {aside.name}" if aside.exists() else "")]
+        ledger.append({"event": "renewed", "marks": {path.name: _mark(path) for path in growing if path.exists()}})
+    return [said]
+
+
+def _single_files(run: RunDirectory) -> list[Path]:
+    return sorted([*run.path.glob("metrics/step-*.parquet"), *run.path.glob("captures/probes/*.safetensors")])
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    with LogWriter(path) as writer:
+        return writer.mark.plain()

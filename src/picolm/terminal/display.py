@@ -50,7 +50,9 @@ class LiveDisplay(Observer):
         """Draw the first line."""
         self._progress.console.print(opening(facts), highlight=False, markup=False)
         self._progress.start()
-        self._task = self._progress.add_task(escape(str(facts["name"])), total=facts["steps"], figures="")
+        self._task = self._progress.add_task(
+            escape(str(facts["name"])), total=facts["steps"], completed=facts["first"], figures=""
+        )
 
     def logged(self, record: Mapping[str, Any]) -> None:
         """Move the bar, or print a validation above it."""
@@ -116,6 +118,8 @@ def opening(facts: Mapping[str, Any]) -> str:
         f"{facts['steps']:,} steps of {rows} x {length} tokens "
         f"({facts['steps'] * rows * length / split['tokens']:.2f} passes over {split['tokens']:,} tokens)"
     )
+    if facts["first"]:
+        text += f", going on from step {facts['first']:,}"
     unused = config["model"]["vocab_size"] - tokenizer["vocab_size"]
     # Rows that fill up to a round number are meant; a third or more is a preset that met a small corpus.
     if 2 * unused > tokenizer["vocab_size"]:

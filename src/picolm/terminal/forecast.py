@@ -20,7 +20,7 @@ def print_forecast(forecast: Mapping[str, Any]) -> None:
         ["tokens", f"{forecast['tokens']:,}", f"{forecast['passes']:,.2f} passes over the data"],
         ["training", f"{forecast['flops']:.2e} FLOP", "matrix products, forward and backward"],
         ["memory", readable_size(forecast["memory"]["total"]), ", ".join(f"{n} {size}" for n, size in memory.items())],
-        ["disk", readable_size(forecast["disk_bytes"]), "checkpoint, report, log"],
+        ["disk", readable_size(forecast["disk_bytes"]), "checkpoints, report, log"],
         ["time", readable_duration(forecast["seconds"]), "rough: from a short measurement of this device"],
     ]
     if forecast["capture_bytes"]:

@@ -70,13 +70,18 @@ class Batches:
 
     def sequences(self, ids: IntArray, step: int) -> Sequences:
         """Rows of the training split as they lie in the data."""
-        tokens = self.rows.read(ids)
-        return Sequences(
-            tokens=tokens,
-            valid=np.full(len(ids), tokens.shape[1], dtype=np.int64),
-            ids=ids,
-            stream="train",
-            step=step,
-            documents=self.rows.read_documents(ids),
-            tags=self.rows.read_tags(ids),
-        )
+        return sequences_of(self.rows, ids, step)
+
+
+def sequences_of(rows: Rows, ids: IntArray, step: int) -> Sequences:
+    """Some of the training split's rows as a step draws them."""
+    tokens = rows.read(ids)
+    return Sequences(
+        tokens=tokens,
+        valid=np.full(len(ids), tokens.shape[1], dtype=np.int64),
+        ids=ids,
+        stream="train",
+        step=step,
+        documents=rows.read_documents(ids),
+        tags=rows.read_tags(ids),
+    )

@@ -90,19 +90,26 @@ class Capture:
         self.config, self.probes, self.measurements = config, dict(probes), tuple(measurements)
         self.run, self.writer, self.device, self.committed = run, writer, device, committed
         self._before: dict[str, Tensor] = {}
-        self.follow(objective, optimizer)
+        self.follow(objective, optimizer, strict=True)
 
-    def follow(self, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
+    def follow(self, objective: Objective, optimizer: torch.optim.Optimizer, *, strict: bool = False) -> None:
         """Look at this objective and optimizer from now on, as when structure changed.
+
+        Args:
+            objective: as in the constructor.
+            optimizer: as in the constructor.
+            strict: whether a pattern must name something; when structure changes, it may be gone.
 
         Raises:
             PicoLMError: a pattern of the configuration or of a measurement names nothing.
         """
         self.objective, self.optimizer = objective, optimizer
         sites, self._parameters = sites_of(objective.model), parameters_of(optimizer.param_groups)
+        # What is not trained at this step has weights, but no gradient, moment or update.
+        self._weights = {**dict(objective.model.named_parameters()), **self._parameters}
         terms = [name for name, term in objective.terms.items() if term.token_losses is not None]
-        self.stored = select_stored(self.config.capture, objective.model, optimizer.param_groups)
-        self.measuring = Measuring(self.measurements, sites=sites, parameters=self._parameters, terms=terms)
+        self.stored = select_stored(self.config.capture, objective.model, optimizer.param_groups, strict=strict)
+        self.measuring = Measuring(self.measurements, sites=sites, parameters=self._weights, terms=terms, strict=strict)
         seen = self.measuring.sites("activation") | self.stored.sites.keys()
         self.wanted = Wanted(
             sites={name: site for name, site in sites.items() if name in seen},
@@ -134,9 +141,11 @@ class Capture:
             views: those of the last update; None where there was none, or it is not known.
         """
         before, self._before = self._before, {}
-        batches = dict(self.probes)
+        reads = self.objective.reads
+        batches = {name: batch for name, batch in self.probes.items() if reads(batch.view)}
         if self.config.capture.train_batch and views is not None:
-            batches |= by_view(TRAIN, views)
+            kinds = {term.view for term in self.objective.terms.values()}
+            batches |= by_view(TRAIN, [view for view in views if view.n_rows and reads(view)], alone=len(kinds) == 1)
         found = {name: self._inspect(batch) for name, batch in batches.items()}
         state = self._state(before)
         # A measurement may draw at random: on the twin, nothing outside sees that.
@@ -152,7 +161,8 @@ class Capture:
         return inspect(self.objective, batch, self.wanted, batch_size=batch_size, device=self.device)
 
     def _state(self, before: Mapping[str, Tensor]) -> _State:
-        weights = self._with_measured("weight", {})
+        measured = self.measuring.sites("weight")
+        weights = {name: p for name, p in self._weights.items() if module_of(name) in measured}
         return _State(
             weights={name: _copy(parameter) for name, parameter in weights.items()},
             moments={name: found for name, p in self._moments.items() if (found := self._moments_of(p))},

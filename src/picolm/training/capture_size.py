@@ -61,7 +61,8 @@ def capture_size(config: schema.Config) -> CaptureSize:
     with torch.device("meta"):
         model = Transformer(config.model)
     groups = parameter_groups(model, nn.Module(), config.optimizer)
-    stored = select_stored(capture, model, groups)
+    # What interventions add is not here: a pattern for it is checked when the model is built.
+    stored = select_stored(capture, model, groups, strict=not config.interventions)
     item, length = _ITEM_BYTES[capture.dtype], config.data.sequence_length
     per_row = item * _numbers_per_row(model, stored, config)
     per_row_losses = _LOSS_BYTES * length * capture.token_losses

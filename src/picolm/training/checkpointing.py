@@ -15,7 +15,7 @@ from picolm.runs.durable import committed_directory, json_bytes, write_json
 from picolm.runs.ledger import Ledger
 from picolm.runs.log import Mark
 from picolm.runs.manifest import MANIFEST, without, write_manifest
-from picolm.runs.resumption import discard, settle_earlier
+from picolm.runs.resumption import discard, set_earlier, settle_earlier
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.exporting import Exported
 from picolm.training.state import STATE, TrainingState
@@ -91,6 +91,9 @@ class Checkpoints:
         self, state: TrainingState, models: Mapping[str, Exported], marks: Mapping[str, Mark], whole: bool
     ) -> None:
         path = self.run.checkpoint_path(state.step)
+        if whole and path.exists():
+            # A signal came when the model of this very step had been saved, and no state was due.
+            set_earlier(path, self.ledger)
         with committed_directory(path) as directory:
             for folder, model in models.items():
                 (directory / folder).mkdir(exist_ok=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from picolm.errors import PicoLMError
 from picolm.model.interface import LanguageModel
+from picolm.model.transformer import Transformer
 from picolm.seams import Intervention
 from picolm.training.state import MODEL
 
@@ -27,6 +29,11 @@ class Exported:
     has_twin: bool = True
 
 
+def exports(intervention: Intervention) -> bool:
+    """Whether an intervention has an `export` of its own."""
+    return type(intervention).export is not Intervention.export
+
+
 def export(model: LanguageModel, parameters: Mapping[str, Tensor], interventions: Sequence[Intervention]) -> Exported:
     """Export a model with these values; what is trained stays as it is.
 
@@ -34,9 +41,12 @@ def export(model: LanguageModel, parameters: Mapping[str, Tensor], interventions
         model: the structure.
         parameters: of the objective, by name, on the CPU.
         interventions: in the order in which they built the structure.
+
+    Raises:
+        PicoLMError: what was exported is no model of the base class.
     """
     values = {name.removeprefix(MODEL): tensor for name, tensor in parameters.items() if name.startswith(MODEL)}
-    changing = [item for item in interventions if type(item).export is not Intervention.export]
+    changing = [item for item in interventions if exports(item)]
     if not changing:
         return Exported(values)
     plain: LanguageModel | None = copy.deepcopy(model)
@@ -47,4 +57,10 @@ def export(model: LanguageModel, parameters: Mapping[str, Tensor], interventions
             plain = item.export(plain)
             if plain is None:
                 return Exported(values, has_twin=False)
-    return Exported({name: tensor.detach().clone() for name, tensor in plain.state_dict().items()})
+    exported = {name: tensor.detach().clone() for name, tensor in plain.state_dict().items()}
+    with torch.device("meta"):
+        base = set(Transformer(model.config).state_dict())
+    if exported.keys() != base:
+        odd = min(exported.keys() ^ base)
+        raise PicoLMError(f"what the interventions export is no plain model: it differs in the parameter {odd}")
+    return Exported(exported)

@@ -116,7 +116,6 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
     count = count_parameters(config.model, vocab_size)
     tokens = config.training.steps * config.training.batch_size * config.data.sequence_length
     flops = tokens * flops_per_token(config.model, vocab_size, config.data.sequence_length)
-    copies = 1 if config.training.ema is None else 2
     log_lines = config.training.steps // config.training.log_every
     memory = _memory(config, count, vocab_size, rates.device)
     captures = config.capture.up_to(config.training.steps)
@@ -127,10 +126,23 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
         passes=tokens / max(train_tokens, 1),
         flops=flops,
         memory=memory,
-        disk_bytes=copies * 4 * count.total + _REPORT_BYTES + log_lines * _LOG_LINE_BYTES,
+        disk_bytes=_checkpoint_bytes(config, count) + _REPORT_BYTES + log_lines * _LOG_LINE_BYTES,
         capture_bytes=capture_size(config).total(captures) if captures else 0,
         seconds=PRODUCT_FACTOR * flops / rates.flops_per_second + TRAFFIC_FACTOR * moved / rates.bytes_per_second,
     )
+
+
+def _checkpoint_bytes(config: schema.Config, count: ParameterCount) -> int:
+    """Models that stay and resume states that are not superseded, when the run ends; tokenizers are left out."""
+    steps, wanted = config.training.steps, config.checkpoints
+    n_models = len({steps, *wanted.model.up_to(steps), *config.capture.up_to(steps)})
+    states = {steps, *wanted.state.up_to(steps)} - {0}
+    kept = states & {*wanted.state.at} | set(sorted(states - {*wanted.state.at})[-(wanted.keep_states or steps) :])
+    model = 4 * count.total * (1 if config.training.ema is None else 2)
+    # A state that no model stands beside keeps the model that it belongs to.
+    lone = kept - {steps, *wanted.model.up_to(steps), *config.capture.up_to(steps)}
+    state = _moment_bytes(config, count) + (0 if config.training.ema is None else 4 * count.total)
+    return (n_models + len(lone)) * model + len(kept) * state
 
 
 def _memory(config: schema.Config, count: ParameterCount, vocab_size: int, device: str) -> Memory:
@@ -160,13 +172,19 @@ def _micro_batch_tokens(config: schema.Config) -> int:
     return min(config.training.micro_batch_size or batch_size, batch_size) * config.data.sequence_length
 
 
+def _moment_bytes(config: schema.Config, count: ParameterCount) -> int:
+    """What the optimizer keeps: two numbers per parameter; Muon one for each of a hidden matrix."""
+    return 8 * count.total - (0 if config.optimizer.kind == "adamw" else 4 * count.hidden_matrices)
+
+
 def _optimizer_bytes(config: schema.Config, count: ParameterCount) -> int:
+    moments = _moment_bytes(config, count)
     if config.optimizer.kind == "adamw":
-        return 8 * count.total
+        return moments
     largest = config.model.d_model * max(config.model.d_ffn, config.model.d_model)
     stack = max(largest, min(STACK_ELEMENTS, count.hidden_matrices))
     # Weights, gradients, momentum, the iteration and their successors, all in float32.
-    return 8 * count.total - 4 * count.hidden_matrices + 12 * 4 * stack
+    return moments + 12 * 4 * stack
 
 
 def measured_rates(config: schema.Config, device: torch.device) -> Rates:

@@ -5,7 +5,7 @@ Shapes: R rows, T positions, P chosen positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,8 +18,6 @@ from picolm.training.eager import eager_twin
 
 Positions = Literal["all"] | tuple[int, ...]
 
-_HIDDEN = Site("", lambda module, arguments, output: output)
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -30,9 +28,18 @@ class Batch:
     """[R]: how many input positions of each row are text, not padding; None: all."""
 
 
-def by_view(name: str, views: tuple[View, ...], lengths: IntArray | None = None) -> dict[str, Batch]:
-    """Name the views of some rows: `name` where they have one view, as a rule, else `name.view`."""
-    if len(views) == 1:
+def by_view(
+    name: str, views: Sequence[View], lengths: IntArray | None = None, *, alone: bool | None = None
+) -> dict[str, Batch]:
+    """Name the views of some rows: `name` where rows have one view, as a rule, else `name.view`.
+
+    Args:
+        name: of the rows.
+        views: of the rows.
+        lengths: as in `Batch`.
+        alone: whether rows never have more views than one; None: as these have.
+    """
+    if len(views) == 1 and alone is not False:
         return {name: Batch(views[0], lengths)}
     return {f"{name}.{view.name}": Batch(view, lengths) for view in views}
 
@@ -141,9 +148,9 @@ class _Look:
             seen[name] = (tensor, positions)
 
         view = part.to(self.device)
-        with recorded(self.objective.model, {**self.wanted.sites, _RETURNED: _HIDDEN}, keep):
-            sums = self.objective(view)
-        hidden, _ = seen.pop(_RETURNED)
+        # Not the terms: one may run the model again.
+        with recorded(self.objective.model, self.wanted.sites, keep):
+            hidden = self.objective.hidden(view)
         assert seen.keys() == self.wanted.sites.keys(), "the model passes by a site that it has"
         self._keep_activations(seen, lengths)
         if self.wanted.token_losses:
@@ -151,6 +158,7 @@ class _Look:
         parameters = tuple(self.wanted.parameters.values())
         if not parameters:
             return ()
+        sums = self.objective.sums(view, hidden)
         return torch.autograd.grad(self.objective.total(sums, units), parameters, allow_unused=True)
 
     def _keep_activations(self, seen: Mapping[str, tuple[Tensor, int]], lengths: IntArray | None) -> None:
@@ -167,7 +175,3 @@ class _Look:
             if term.view == view.name and term.token_losses is not None:
                 losses = term.token_losses(self.objective.model, hidden, view.tensors)
                 self.token_losses.setdefault(name, []).append(losses.detach().cpu())
-
-
-# No site is called so: a name of one has no space.
-_RETURNED = "what the model returns"

@@ -17,12 +17,13 @@ from picolm.data.rows import Rows
 from picolm.errors import PicoLMError
 from picolm.model.interface import LanguageModel
 from picolm.randomness import derive_seed, generator
-from picolm.seams import IntArray, Objective, Reset, Run
+from picolm.seams import IntArray, Objective, Reset, Run, Sequences
 from picolm.text.tokenizer import Tokenizer
-from picolm.training.batches import Batches
+from picolm.training.batches import Batches, sequences_of
 from picolm.training.parallel import Ranks
+from picolm.training.probes import PROBE
 from picolm.training.structure import Structure
-from picolm.training.validation import row_losses
+from picolm.training.validation import measured_views, row_losses
 
 Event = dict[str, Any]
 
@@ -55,12 +56,26 @@ class Live:
         trace, self.trace = self.trace, []
         return trace
 
-    def metadata(self, split: str, field: str) -> list[Any]:
-        """A field of the metadata of every document of a split."""
+    def metadata(self, stream: str, field: str) -> Sequence[Any]:
+        """A field of the metadata of every document that a stream may hold."""
+        probe = self.config.capture.probes.get(stream.removeprefix(PROBE)) if stream.startswith(PROBE) else None
+        if probe is not None and probe.sources:
+            return Unknown()
+        split = "train" if stream == "train" else "validation"
         if (split, field) not in self._metadata:
             column = self.data.split(split).documents()["metadata"].to_pylist()  # type: ignore[arg-type]
             self._metadata[split, field] = [json.loads(text or "{}").get(field) for text in column]
         return self._metadata[split, field]
+
+
+class Unknown(Sequence[Any]):
+    """What is known of documents that come from nowhere: None for each."""
+
+    def __getitem__(self, number: Any) -> Any:
+        return None
+
+    def __len__(self) -> int:
+        return 0
 
 
 class LiveRun(Run):
@@ -90,9 +105,13 @@ class LiveRun(Run):
         seed = derive_seed(self.config.seeds.interventions, "intervention", self._name, *key)
         return torch.Generator().manual_seed(seed)
 
-    def metadata(self, stream: str, field: str) -> list[Any]:
+    def metadata(self, stream: str, field: str) -> Sequence[Any]:
         """A field of the documents' metadata, by the number of the document in its split."""
-        return self._live.metadata("train" if stream == "train" else "validation", field)
+        return self._live.metadata(stream, field)
+
+    def sequences(self, rows: IntArray, step: int = 0) -> Sequences:
+        """Rows of the training split as they lie in the data."""
+        return sequences_of(self._live.rows, rows, step)
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -122,14 +141,14 @@ class LiveRun(Run):
         if last > first:
             # What is measured is the formulation's own loss, also where training minimises another.
             objective = Objective(self.model, batches.formulation.terms())
-            views = batches.formulation.views(batches.sequences(rows[first:last], self.step), measure=True)
+            views = measured_views(batches.formulation, batches.sequences(rows[first:last], self.step))
             scores[first:last] = row_losses(objective, views, self.config, self._structure.device)
         ranks.sum([scores])
         return scores.numpy()
 
     def record(self, event: str, **facts: Any) -> None:
         """Leave a trace in the log."""
-        self._live.trace.append({"intervention": self._name, "event": event, **facts})
+        self._live.trace.append({"intervention": self._name, "event": event, **_kept(facts)})
 
     @property
     def _structure(self) -> Structure:
@@ -141,3 +160,15 @@ class LiveRun(Run):
         if name not in parameters:
             raise PicoLMError(f"the intervention {self._name} asks for '{name}', which is not trained at this step")
         return parameters[name]
+
+
+def _kept(facts: Mapping[str, Any]) -> Event:
+    """The facts as they are now: a tensor may be a part of the model, which moves on before the log is written."""
+    return {
+        key: fact.detach().clone()
+        if isinstance(fact, Tensor)
+        else fact.item()
+        if isinstance(fact, np.generic)
+        else fact
+        for key, fact in facts.items()
+    }

@@ -31,15 +31,16 @@ class Measuring:
 
     def __init__(
         self, measurements: Sequence[Measurement], *, sites: Collection[str], parameters: Collection[str],
-        terms: Collection[str],
+        terms: Collection[str], strict: bool = True,
     ) -> None:  # fmt: skip
         """Find the sites.
 
         Args:
             measurements: what is measured.
             sites: those of the model.
-            parameters: what the optimizer moves, by name.
+            parameters: by name, also of what is not trained now.
             terms: of the loss, those with token losses.
+            strict: whether each measurement must have a site.
 
         Raises:
             PicoLMError: a measurement's pattern matches nothing that has all it needs.
@@ -50,7 +51,9 @@ class Measuring:
         for one in measurements:
             offered = [of.get(need, modules) for need in one.needs]
             both = [name for name in offered[0] if all(name in others for others in offered[1:])]
-            found = matching(one.sites, both, key=f"measurement '{one.name}'", what=f"{' and '.join(one.needs)} at")
+            found = matching(
+                one.sites, both, key=f"measurement '{one.name}'", what=f"{' and '.join(one.needs)} at", strict=strict
+            )
             self._resolved.append(_Resolved(one, tuple(found)))
 
     def sites(self, need: Need) -> set[str]:

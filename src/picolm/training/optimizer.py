@@ -21,10 +21,14 @@ def parameter_groups(model: LanguageModel, heads: nn.Module, optimizer: schema.O
         assertion proves that they are a partition.
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    roles = {name: model.role(name) for name in named}
-    hidden = {name for name, p in named.items() if roles[name] == "matrix" and p is not model.output_matrix}
+    # A vector has no role but that of a norm's, whatever module an intervention put it in.
+    roles = {name: model.role(name) if p.dim() > 1 else "norm" for name, p in named.items()}
+    hidden = {
+        name for name, p in named.items() if roles[name] == "matrix" and p.dim() == 2 and p is not model.output_matrix
+    }
     for name, parameter in heads.named_parameters(prefix="heads"):
-        named[name], roles[name] = parameter, "matrix" if parameter.dim() > 1 else "norm"
+        if parameter.requires_grad:
+            named[name], roles[name] = parameter, "matrix" if parameter.dim() > 1 else "norm"
     adamw = optimizer.adamw if optimizer.kind == "muon" else optimizer
     orthogonal = [name for name in named if optimizer.kind == "muon" and name in hidden]
     rest = [name for name in named if name not in set(orthogonal)]

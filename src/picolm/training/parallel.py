@@ -8,6 +8,7 @@ micro-batches, some of whose parameters may idle.)
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,19 @@ class Ranks:
                 tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
                 start += tensor.numel()
 
+    def share_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Give a parameter that has a gradient on another rank one of zeros, so that all ranks sum the same ones.
+
+        A term may leave a parameter out for the rows of one rank. One that idles on all ranks keeps none.
+        """
+        if self.size == 1:
+            return
+        present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        dist.all_reduce(present, dist.ReduceOp.MAX)
+        for parameter, is_present in zip(parameters, present.tolist(), strict=True):
+            if is_present and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def tell(self, value: Any) -> Any:
         """What the first rank says; JSON values."""
         if self.size == 1:
@@ -71,7 +85,10 @@ class Ranks:
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Join the processes that `torchrun` started, if it did; on the way out, leave them."""
+    """Join the processes that `torchrun` started, if it did.
+
+    They stay together until they end, so that one may make several runs: they could not join a second time.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
@@ -82,10 +99,8 @@ def joined_ranks() -> Iterator[Ranks]:
         dist.init_process_group("cpu:gloo,cuda:nccl")
     else:
         dist.init_process_group("gloo")
-    try:
-        yield Ranks(dist.get_rank(), size)
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
+    yield Ranks(dist.get_rank(), size)
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

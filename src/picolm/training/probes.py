@@ -20,6 +20,9 @@ from picolm.text.sources import expand
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.inspection import Batch, by_view
 
+PROBE = "probe:"
+"""What the stream of a probe's rows begins with, before its name."""
+
 _NEEDED = ("tokens", "valid", "documents")
 
 
@@ -77,7 +80,7 @@ def batches_of(name: str, rows: ProbeRows, formulation: Formulation) -> dict[str
         tokens=rows.tokens,
         valid=rows.valid,
         ids=np.arange(len(rows.tokens), dtype=np.int64),
-        stream=f"probe:{name}",
+        stream=f"{PROBE}{name}",
         step=0,
         documents=rows.documents,
         tags=rows.tags,

@@ -25,24 +25,28 @@ class Selection:
     updates: Mapping[str, Tensor]
 
 
-def select_stored(capture: schema.Capture, model: LanguageModel, groups: Iterable[Mapping[str, Any]]) -> Selection:
-    """Find what a configuration names.
+def select_stored(
+    capture: schema.Capture, model: LanguageModel, groups: Iterable[Mapping[str, Any]], *, strict: bool = True
+) -> Selection:
+    """Find what a configuration names, as far as it is trained now.
 
     Args:
         capture: the patterns.
         model: whose sites.
         groups: of the optimizer, with `names` beside `params`.
+        strict: whether each pattern must match something, trained or not.
 
     Raises:
         PicoLMError: a pattern matches nothing.
     """
-    sites, parameters = sites_of(model), parameters_of(groups)
+    sites, trained = sites_of(model), parameters_of(groups)
+    parameters = {**dict(model.named_parameters()), **trained}
 
     def named(key: str, patterns: Sequence[str]) -> dict[str, Tensor]:
-        found = matching_parameters(patterns, parameters, key=f"capture.{key}")
-        return {name: parameters[name] for name in found}
+        found = matching_parameters(patterns, parameters, key=f"capture.{key}", strict=strict)
+        return {name: trained[name] for name in found if name in trained}
 
-    activations = matching(capture.activations, sites, key="capture.activations")
+    activations = matching(capture.activations, sites, key="capture.activations", strict=strict)
     return Selection(
         sites={name: sites[name] for name in activations},
         gradients=named("gradients", capture.gradients),
@@ -56,14 +60,16 @@ def parameters_of(groups: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
     return {name: p for group in groups for name, p in zip(group["names"], group["params"], strict=True)}
 
 
-def matching_parameters(patterns: Sequence[str], names: Iterable[str], *, key: str) -> list[str]:
+def matching_parameters(patterns: Sequence[str], names: Iterable[str], *, key: str, strict: bool = True) -> list[str]:
     """The parameters that any pattern matches; `layers.0.mlp.up_proj` means its `.weight`.
 
     Raises:
         PicoLMError: a pattern matches nothing.
     """
     by_site = {module_of(name): name for name in names}
-    found = matching([module_of(pattern) for pattern in patterns], by_site, key=key, what="trained matrix")
+    found = matching(
+        [module_of(pattern) for pattern in patterns], by_site, key=key, what="trained matrix", strict=strict
+    )
     return [by_site[site] for site in found]
 
 

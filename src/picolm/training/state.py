@@ -6,7 +6,6 @@ is trained beside it, the optimizer, the average, and how many updates were skip
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class TrainingState:
         facts = _read_facts(checkpoint / STATE / _FACTS)
         directory = checkpoint / STATE
         saved = {f"{MODEL}{name}": tensor for name, tensor in read_parameters(checkpoint).items()}
-        memories: dict[str, Memory] = {name: dict(values) for name, values in facts["interventions"].items()}
+        memories: dict[str, Memory] = facts["interventions"]
         for key, tensor in _tensors(directory / _REMEMBERED).items():
             name, _, entry = key.partition(_SEPARATOR)
             memories.setdefault(name, {})[entry] = tensor
@@ -105,12 +104,22 @@ class TrainingState:
         )
 
 
-def memory_copy(memory: Mapping[str, Any]) -> Memory:
-    """What an intervention remembers, as it is now: training cannot change the copy."""
-    return {
-        key: value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else copy.deepcopy(value)
-        for key, value in memory.items()
-    }
+def memory_copy(memory: Mapping[str, Any], *, owner: str = "an intervention") -> Memory:
+    """What an intervention remembers, as it is now: training cannot change the copy.
+
+    Raises:
+        PicoLMError: it remembers something that is neither a tensor nor JSON.
+    """
+    copied: Memory = {}
+    for key, value in memory.items():
+        try:
+            is_tensor = isinstance(value, Tensor)
+            copied[key] = value.detach().to("cpu", copy=True) if is_tensor else json.loads(json.dumps(value))
+        except (TypeError, ValueError) as error:
+            raise PicoLMError(
+                f"{owner} remembers in '{key}' what is neither a tensor nor a JSON value: {error}"
+            ) from None
+    return copied
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -151,7 +160,8 @@ def _read_facts(path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_bytes())
         if facts["format"] > FORMAT:
             raise PicoLMError(f"{path} has format {facts['format']}, this PicoLM reads up to {FORMAT}: upgrade PicoLM")
-        return {**facts, "step": int(facts["step"]), "skipped": int(facts["skipped"])}
+        remembered = {name: dict(memory) for name, memory in dict(facts["interventions"]).items()}
+        return {"step": int(facts["step"]), "skipped": int(facts["skipped"]), "interventions": remembered}
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, PicoLMError):
             raise

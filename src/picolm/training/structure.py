@@ -17,9 +17,10 @@ from picolm.errors import PicoLMError
 from picolm.model.compilation import compile_blocks
 from picolm.model.initialization import build_model
 from picolm.model.interface import LanguageModel
-from picolm.seams import Formulation, Group, Intervention, Objective, Run
+from picolm.seams import GROUP_KEYS, Formulation, Group, Intervention, Objective, Run
+from picolm.training.exporting import exports
 from picolm.training.optimizer import build_optimizer, parameter_groups
-from picolm.training.state import optimizer_tensors, restore_optimizer
+from picolm.training.state import MODEL, optimizer_tensors, restore_optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Structure:
         """
         self.config, self.formulation, self.active, self.device = config, formulation, active, device
         self.resting: dict[str, Tensor] = {}
-        """What the optimizer kept of parameters that are not there now."""
+        """What the optimizer kept of parameters that are there but are not trained now."""
         self.stages = {step for item in active for step in item.intervention.stages()}
         self.objective: Objective
         self.optimizer: torch.optim.AdamW
@@ -63,7 +64,8 @@ class Structure:
             optimizer: what it kept, from `optimizer_tensors`; None: nothing.
 
         Raises:
-            PicoLMError: an intervention took away or renamed a parameter of the model.
+            PicoLMError: an intervention took away, renamed or reshaped a parameter of the model, or added some and
+                cannot export the model.
         """
         model: LanguageModel = build_model(self.config.model, self.config.seeds.init)
         base = set(model.state_dict())
@@ -74,6 +76,12 @@ class Structure:
                 raise PicoLMError(
                     f"{item.name} took the parameter {lost[0]} out of the model: wrap it and keep its name"
                 )
+        if set(model.state_dict()) != base and not any(exports(item.intervention) for item in self.active):
+            added = min(set(model.state_dict()) - base)
+            raise PicoLMError(
+                f"the parameter {added} was added to the model, but no intervention has an `export`, which says how "
+                "the model is saved: return a plain copy, or None where there is none"
+            )
         objective = Objective(model, self.formulation.terms())
         for item in self.active:
             objective = item.intervention.objective(objective, step, item.run)
@@ -87,10 +95,15 @@ class Structure:
         )
         kept = dict(optimizer or {})
         restore_optimizer(self.optimizer, kept)
-        self.resting = {key: tensor for key, tensor in kept.items() if key.rpartition("/")[0] not in self.parameters}
+        # Of a parameter that is gone nothing is kept: should it come back, it has another value.
+        resting = {name.removeprefix(MODEL) for name in self.objective.state_dict()} - self.parameters.keys()
+        self.resting = {key: tensor for key, tensor in kept.items() if key.rpartition("/")[0] in resting}
 
     def rebuild(self, step: int) -> None:
         """Build anew at a stage, from what is there."""
+        if self.config.training.compile:
+            # What was compiled for the old blocks would only be kept, and counts against a limit.
+            torch._dynamo.reset()
         was_training = self.objective.training
         kept = {**self.resting, **optimizer_tensors(self.optimizer)}
         self.build(step, self.objective.state_dict(), kept)
@@ -110,6 +123,9 @@ class Structure:
         wanted = sorted(name for group in groups for name in group["names"])
         for item in self.active:
             groups = item.intervention.groups(groups)
+            lacking = sorted({key for group in groups for key in GROUP_KEYS - group.keys()})
+            if lacking:
+                raise PicoLMError(f"a parameter group of {item.name} has no '{lacking[0]}'")
             if sorted(name for group in groups for name in group["names"]) != wanted:
                 raise PicoLMError(f"the parameter groups of {item.name} do not hold every trainable parameter once")
         return groups
@@ -120,4 +136,9 @@ def _take_up(objective: Objective, parameters: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in objective.state_dict().items():
             if name in parameters:
+                if parameters[name].shape != tensor.shape:
+                    raise PicoLMError(
+                        f"the parameter {name.removeprefix(MODEL)} has the shape {list(tensor.shape)} now and had "
+                        f"{list(parameters[name].shape)} before: give what has another shape another name"
+                    )
                 tensor.copy_(parameters[name])

@@ -154,7 +154,7 @@ class Trainer:
         terms: dict[str, Tensor] = {}
         total = torch.zeros((), device=device)
         number = 0
-        for view in views:
+        for view in filter(objective.reads, views):
             units = view.n_units
             share, counts = view.share(self.ranks.rank, self.ranks.size)
             for part in share.cut(self.micro_batch_size):
@@ -168,8 +168,9 @@ class Trainer:
                     mean = value.detach() / max(units, 1) * float(counts)
                     terms[name] = terms.get(name, torch.zeros_like(total)) + mean
                 number += 1
-        gradients = [p.grad for p in self.structure.parameters.values() if p.grad is not None]
-        self.ranks.sum([total, *terms.values(), *gradients])
+        parameters = list(self.structure.parameters.values())
+        self.ranks.share_gradients(parameters)
+        self.ranks.sum([total, *terms.values(), *(p.grad for p in parameters if p.grad is not None)])
         return Losses(total, terms)
 
     def dropout_seed(self, step: int, number: int) -> int:
@@ -251,7 +252,9 @@ class Trainer:
             parameters=host_copy(self.structure.objective.state_dict()),
             optimizer=host_copy(kept),
             average={} if self.average is None else host_copy(self.average.tensors()),
-            interventions={item.name: memory_copy(item.intervention.state_dict()) for item in self.active if whole},
+            interventions={
+                item.name: memory_copy(item.intervention.state_dict(), owner=item.name) for item in self.active if whole
+            },
         )
 
     def restore(self, state: TrainingState) -> None:

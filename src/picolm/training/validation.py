@@ -14,6 +14,7 @@ from torch import Tensor
 from picolm.config import schema
 from picolm.data.rows import ValidationRows
 from picolm.data.split import Split
+from picolm.errors import PicoLMError
 from picolm.model.interface import LanguageModel
 from picolm.seams import Formulation, Objective, Sequences, View
 from picolm.training.eager import eager_twin
@@ -58,7 +59,7 @@ class Validation:
                 documents=rows.row_documents,
                 tags=rows.row_tags,
             )
-            self.domains[name] = Domain(formulation.views(sequences, measure=True), rows.n_bytes)
+            self.domains[name] = Domain(measured_views(formulation, sequences), rows.n_bytes)
 
     def __call__(self, model: LanguageModel, device: torch.device) -> dict[str, Any]:
         """Measure every domain by the formulation's own terms, whatever training minimises.
@@ -101,6 +102,19 @@ class Validation:
         if self.scores_every_token:
             figures |= {"bits_per_byte": nats / (math.log(2) * n_bytes), "bytes": n_bytes}
         return figures
+
+
+def measured_views(formulation: Formulation, sequences: Sequences) -> tuple[View, ...]:
+    """The views that the formulation's own terms read; what interventions show besides is not measured.
+
+    Raises:
+        PicoLMError: an intervention took a view away.
+    """
+    views, read = formulation.views(sequences, measure=True), {term.view for term in formulation.terms().values()}
+    lost = sorted(read - {view.name for view in views})
+    if lost:
+        raise PicoLMError(f"an intervention took away the view '{lost[0]}', by which the loss is measured: keep it")
+    return tuple(view for view in views if view.name in read)
 
 
 def row_losses(objective: Objective, views: Sequence[View], config: schema.Config, device: torch.device) -> Tensor:
