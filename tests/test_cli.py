@@ -38,7 +38,7 @@ def as_overrides(values: dict[str, object]) -> list[str]:
 
 def test_help_and_version_name_every_command(picolm_cli: Any) -> None:
     text = picolm_cli("--help")
-    commands = ("train", "resume", "verify", "generate", "import", "export", "show", "diff", "report")
+    commands = ("train", "resume", "verify", "evaluate", "generate", "import", "export", "show", "diff", "report")
     for command in (*commands, "config", "data"):
         assert f" {command} " in text
     assert picolm_cli("--version") == f"picolm {picolm.__version__}\n"

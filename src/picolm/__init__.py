@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from picolm.assembly.evaluating import evaluate
     from picolm.assembly.forking import fork
     from picolm.assembly.models import export_model, generate, generate_texts, open_model
     from picolm.assembly.training import forecast, resume, train
@@ -29,6 +30,7 @@ __all__ = [
     "PicoLMError",
     "RunDirectory",
     "__version__",
+    "evaluate",
     "export_model",
     "forecast",
     "fork",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "PicoLMError": "picolm.errors",
     "RunDirectory": "picolm.runs.directory",
+    "evaluate": "picolm.assembly.evaluating",
     "export_model": "picolm.assembly.models",
     "forecast": "picolm.assembly.training",
     "fork": "picolm.assembly.forking",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from picolm.commands import model, run
+from picolm.commands import evaluation, model, run
 from picolm.commands.arguments import AsJson, Overrides, RunPath, With, trusted
 from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
@@ -97,6 +97,7 @@ app.command()(run.resume)
 app.command()(run.fork)
 app.command()(run.verify)
 app.command()(run.show)
+app.command()(evaluation.evaluate)
 app.command()(model.generate)
 app.command("import")(model.import_)
 app.command()(model.export)

@@ -102,7 +102,7 @@ class DocumentReader(Iterator[Document]):
             if stripped := line.strip():
                 n_records += 1
                 place = f"{source}, line {number}"
-                record = _record(decode(lines.name, stripped, number), place)
+                record = parse_record(decode(lines.name, stripped, number), place)
                 yield document_of(record, self._data, id=f"{source.name}:{number}", domain=source.stem, place=place)
         if not n_records:
             raise PicoLMError(f"{source} is empty: it has no records")
@@ -124,7 +124,8 @@ def read_documents(source: Source, data: Data) -> DocumentReader:
     return DocumentReader(source, data)
 
 
-def _record(text: str, place: str) -> dict[str, JSON]:
+def parse_record(text: str, place: str) -> dict[str, JSON]:
+    """Read one line of JSON, which must be an object; `place` begins its errors."""
     try:
         # Python writes NaN and Infinity, which JSON cannot hold; they are read as null.
         record = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)

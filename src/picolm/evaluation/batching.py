@@ -1,0 +1,38 @@
+"""Batches of about equal work: sequences of similar length together, as many as a budget of tokens holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+IntArray = npt.NDArray[np.int64]
+
+
+def bucketed(lengths: Sequence[int], budget: int) -> Iterator[IntArray]:
+    """Part sequences into batches.
+
+    Args:
+        lengths: of the sequences, in tokens.
+        budget: the largest rows x longest length of a batch; a sequence that is longer has a batch of its own.
+
+    Yields:
+        Places in `lengths`, every one of them once; the longest come first, so that memory does not grow later.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // max(1, lengths[int(order[start])]))
+        yield order[start : start + rows]
+        start += rows
+
+
+def padded(sequences: Sequence[IntArray], filler: int) -> Tensor:
+    """Put sequences into one tensor [B, longest], those that are shorter filled up at their ends."""
+    rows = np.full((len(sequences), max(map(len, sequences))), filler, dtype=np.int64)
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(rows)

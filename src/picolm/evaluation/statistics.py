@@ -1,0 +1,71 @@
+"""Standard errors and intervals of shares over items in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from picolm.randomness import Key, generator
+
+FloatArray = npt.NDArray[np.float64]
+OUTCOMES = np.array([0.0, 0.5, 1.0])
+"""Wrong, a tie, right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean of outcomes with its uncertainty.
+
+    Attributes:
+        value: from 0 to 1.
+        se: its standard error; None where one item says nothing of it.
+        n: items.
+    """
+
+    value: float
+    se: float | None
+    n: int
+
+
+def share_of(outcomes: FloatArray) -> Share:
+    """Mean of outcomes; its standard error is sd / sqrt(n), with n - 1 in the sd (without ties: the binomial one)."""
+    n = len(outcomes)
+    return Share(float(outcomes.mean()), float(outcomes.std(ddof=1) / np.sqrt(n)) if n > 1 else None, n)
+
+
+def mean_of(shares: Sequence[Share]) -> Share:
+    """Unweighted mean of groups that were drawn independently: se = sqrt(sum se^2) / groups."""
+    errors = [share.se for share in shares if share.se is not None]
+    se = float(np.sqrt(np.sum(np.square(errors))) / len(shares)) if len(errors) == len(shares) else None
+    return Share(float(np.mean([share.value for share in shares])), se, sum(share.n for share in shares))
+
+
+def resampled(outcomes: FloatArray, *, draws: int, seed: int, key: Key) -> FloatArray:
+    """Bootstrap means of one group, float64 [draws].
+
+    To draw n of n items with replacement and count their outcomes is one multinomial draw of the counts.
+
+    Args:
+        outcomes: each one of `OUTCOMES`.
+        draws: how many.
+        seed: of all groups.
+        key: names the group, so that no group's draws depend on another's.
+    """
+    counts = np.array([(outcomes == value).sum() for value in OUTCOMES])
+    assert counts.sum() == len(outcomes)
+    drawn = generator(seed, "bootstrap", key).multinomial(len(outcomes), counts / len(outcomes), size=draws)
+    return np.asarray(drawn @ OUTCOMES / len(outcomes))
+
+
+def interval(means: FloatArray) -> tuple[float, float]:
+    """The percentile interval that holds 95 % of bootstrap means."""
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def resampled_mean(groups: Mapping[str, FloatArray], names: Sequence[str]) -> FloatArray:
+    """Bootstrap draws of the unweighted mean over some groups, from each group's own draws."""
+    return np.asarray(np.mean([groups[name] for name in names], axis=0))

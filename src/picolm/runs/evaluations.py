@@ -1,0 +1,164 @@
+"""What evaluations of a run found: tidy Parquet parts, each beside a JSON file that says how it was measured.
+
+=============================================  ========================================================
+`eval/step-00001000.pairs.1f2e....parquet`     the rows of one task at one checkpoint
+`eval/step-00001000.pairs.1f2e....json`        the exact settings, the data's SHA-256, versions, and the part's SHA-256
+=============================================  ========================================================
+
+The hash in the name is over everything that decides about the figures beside the model. A part counts only when the
+JSON file names its bytes, so what a kill left half done is never read, and is measured again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from picolm.errors import PicoLMError
+from picolm.runs.digest import sha256_of_bytes, sha256_of_json
+from picolm.runs.durable import make_parents, write_bytes, write_json
+from picolm.runs.manifest import check_format
+
+FOLDER = "eval"
+FORMAT = 1
+KIND = "picolm-evaluation"
+
+
+class Evaluated(NamedTuple):
+    """One value of one metric of one task."""
+
+    step: int | None
+    """Updates made by the model; None where its directory does not say."""
+    task: str
+    """As it was asked for: `pairs:blimp`, with the settings that are not the usual ones."""
+    subset: str
+    """`all`, or a group: `paradigm/adjunct_island`, `domain/news`."""
+    metric: str
+    value: float
+    se: float | None
+    """Standard error; None where there is none."""
+    n: int
+    """How many items, or tokens, the value is a mean or a count of."""
+
+
+EVALUATIONS = pa.schema(
+    [
+        pa.field("step", pa.int64()),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("se", pa.float64()),
+        pa.field("n", pa.int64(), nullable=False),
+    ]
+)
+"""The columns of `eval/*.parquet`, those of `Evaluated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where the rows of one task at one checkpoint stand, whether they are there or not.
+
+    Attributes:
+        folder: `eval/`.
+        step: of the checkpoint; None where it is not known.
+        task: the kind of the task.
+        identity: JSON values: everything beside the model that decides about the figures.
+    """
+
+    folder: Path
+    step: int | None
+    task: str
+    identity: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The Parquet file."""
+        beginning = "model" if self.step is None else f"step-{self.step:08d}"
+        return self.folder / f"{beginning}.{self.task}.{self.hash[:16]}.parquet"
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the identity."""
+        return sha256_of_json({"format": FORMAT, "task": self.task, **self.identity})
+
+    def rows(self, model: str) -> list[Evaluated] | None:
+        """Read the part; None where it is not there, not whole, or of another model.
+
+        Args:
+            model: SHA-256 of the model's weights.
+        """
+        try:
+            facts, table = _read(self.path)
+        except _NotWholeError:
+            return None
+        return _rows(table) if facts.get("model") == model else None
+
+    def write(self, rows: Iterable[Evaluated], facts: Mapping[str, Any]) -> None:
+        """Write the part and what is beside it, replacing what was there.
+
+        Args:
+            rows: what was measured.
+            facts: JSON values that stand beside the identity; `model` is the SHA-256 of the model's weights.
+
+        Raises:
+            PicoLMError: the disk is full, or the place cannot be written to.
+        """
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], schema=EVALUATIONS), sink)
+        data = sink.getvalue().to_pybytes()
+        own = {"format": FORMAT, "kind": KIND, "step": self.step, "task": self.task, "hash": self.hash}
+        make_parents(self.path)
+        write_bytes(self.path, data)
+        # Last: with it the part is there.
+        beside = {**own, "identity": dict(self.identity), **facts, "sha256": sha256_of_bytes(data)}
+        write_json(self.path.with_suffix(".json"), beside)
+
+
+def read_evaluations(folder: Path) -> pa.Table:
+    """Read all whole parts of a run's evaluations, by file name.
+
+    Args:
+        folder: `eval/`; one that is not there has no rows.
+
+    Raises:
+        PicoLMError: a newer PicoLM wrote one of them.
+    """
+    tables = []
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            tables.append(_read(path)[1])
+        except _NotWholeError:
+            continue
+    return pa.concat_tables([EVALUATIONS.empty_table(), *tables])
+
+
+class _NotWholeError(PicoLMError):
+    """A part is not there, or not as its JSON file says."""
+
+
+def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
+    beside = path.with_suffix(".json")
+    try:
+        data, facts = path.read_bytes(), json.loads(beside.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _NotWholeError(f"{path} is not whole: {error}") from None
+    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+        raise _NotWholeError(f"{beside} does not describe an evaluation")
+    check_format(beside, facts, FORMAT)
+    if facts.get("sha256") != sha256_of_bytes(data):
+        raise _NotWholeError(f"{path} is not the file that {beside.name} describes")
+    table = pq.read_table(pa.BufferReader(data))
+    if not table.schema.equals(EVALUATIONS):
+        raise _NotWholeError(f"{path} has other columns than {', '.join(EVALUATIONS.names)}")
+    return facts, table
+
+
+def _rows(table: pa.Table) -> list[Evaluated]:
+    return [Evaluated(**row) for row in table.to_pylist()]
