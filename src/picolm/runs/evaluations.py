@@ -139,6 +139,36 @@ def read_evaluations(folder: Path) -> pa.Table:
     return pa.concat_tables([EVALUATIONS.empty_table(), *tables])
 
 
+def check_parts(folder: Path) -> tuple[list[str], list[str]]:
+    """Look at every part of a run's evaluations.
+
+    Args:
+        folder: `eval/`; one that is not there is whole.
+
+    Returns:
+        One sentence for each damage; and one for each part of which a kill left only the rows: it is measured again.
+
+    Raises:
+        PicoLMError: a newer PicoLM wrote one of them.
+    """
+    damage, unfinished = [], []
+    files = [path for path in folder.glob("*") if path.suffix in (".parquet", ".json")]
+    for beside in sorted({path.with_suffix(".json") for path in files if not path.name.startswith(".")}):
+        path = beside.with_suffix(".parquet")
+        if path.is_file() and not beside.is_file():
+            unfinished.append(f"{path} has no {beside.name}: its evaluation did not come to its end")
+            continue
+        try:
+            facts, _ = _read(path)
+        except (_NotWholeError, pa.ArrowException) as error:
+            damage.append(str(error))
+            continue
+        identity = {"format": facts["format"], "task": facts.get("task"), **facts.get("identity", {})}
+        if sha256_of_json(identity) != facts.get("hash") or f".{str(facts['hash'])[:16]}" not in path.name:
+            damage.append(f"{beside} was changed: it describes another evaluation than its name says")
+    return damage, unfinished
+
+
 class _NotWholeError(PicoLMError):
     """A part is not there, or not as its JSON file says."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from picolm.errors import PicoLMError
 from picolm.runs.directory import RUN_FILE, RunDirectory
+from picolm.runs.evaluations import FOLDER, check_parts
 from picolm.runs.ledger import LEDGER, Holdings, read_ledger, seal_of
 from picolm.runs.log import read_lines, whole_length
 from picolm.runs.manifest import MANIFEST, verify
@@ -65,6 +66,9 @@ def verify_run(run: RunDirectory) -> Verification:
     damage += _report_damage(run.path / REPORT, holdings)
     if not holdings.faults:
         damage += _unknown(run, holdings, notes)
+    measured, unfinished = check_parts(run.path / FOLDER)
+    damage, notes = damage + measured, notes + unfinished
+    files += len(_files(run.path / FOLDER)) if (run.path / FOLDER).is_dir() else 0
     ledger = run.path / LEDGER
     if ledger.is_file() and whole_length(data := ledger.read_bytes()) < len(data):
         # A kill can tear the last line and does no harm; with other damage, more than that line is gone.
