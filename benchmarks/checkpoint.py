@@ -26,7 +26,7 @@ from picolm.training.numerics import numerics
 from picolm.training.trainer import Trainer
 from picolm.training.writer import Writer
 
-ROUNDS = 3
+ROUNDS = 5
 BESIDE = 3
 """Steps that are timed after a checkpoint: the file is written beside them."""
 
@@ -65,14 +65,14 @@ def run() -> list[dict[str, Any]]:
 
 
 def _round(trainer: Trainer, step: Callable[[], None], writer: Writer, folder: Path, number: int) -> dict[str, float]:
-    alone = min(_timed(step) for _ in range(BESIDE))
+    alone = statistics.median(_timed(step) for _ in range(BESIDE))
     stall = _timed(lambda: trainer.save(number, whole=True))
     beside = [_timed(step) for _ in range(BESIDE)]
     writer.wait()
     state = {"model": trainer.structure.objective.state_dict(), "optimizer": trainer.structure.optimizer.state_dict()}
     saved = _timed(lambda: torch.save(state, folder / "peer.pt"))
     # What the steps beside lost is stalled too.
-    lost = sum(max(seconds - alone, 0.0) for seconds in beside)
+    lost = sum(beside) - BESIDE * alone
     return {"step": alone, "stall": stall, "beside": lost, "torch": saved}
 
 
