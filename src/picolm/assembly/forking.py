@@ -23,6 +23,7 @@ from picolm.runs.lineage import describe_parent
 from picolm.runs.lock import RunLock
 from picolm.runs.manifest import MANIFEST, read_manifest, write_manifest
 from picolm.runs.resumption import EMPTY, ResumePoint
+from picolm.runs.verification import refuse_changed_identity
 from picolm.seams import Measurement, Observer
 from picolm.training.exporting import export
 from picolm.training.interruption import Interruption
@@ -72,6 +73,7 @@ def fork(
         PicoLMError: there is no such run or state, or the fork would not be one.
     """
     parent = RunDirectory.open(Path(path))
+    refuse_changed_identity(parent)
     config = build_config(parent.identity["config"])
     trusting = Trust(trusted, code_hashes(parent) if trust else {})
     former = load_interventions(config.interventions, trusting)

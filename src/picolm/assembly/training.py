@@ -21,6 +21,7 @@ from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
 from picolm.runs.ledger import Ledger, read_ledger
 from picolm.runs.lock import RunLock
 from picolm.runs.resumption import find_resume_point, make_ready
+from picolm.runs.verification import record_damage, refuse_changed_identity
 from picolm.seams import Measurement, Observer
 from picolm.tracking.tracker import require
 from picolm.training.capture_size import check_room
@@ -117,6 +118,7 @@ def resume(
             interventions is not trusted, or none of its checkpoints is whole.
     """
     run = RunDirectory.open(Path(path))
+    refuse_changed_identity(run)
     config = build_config(run.identity["config"])
     loaded = _checked(config, Trust(trusted, code_hashes(run) if trust else {}))
     watch = Watch(observers, measurements, interruption)
@@ -141,6 +143,9 @@ def _go_on(
     warn: Callable[[str], None],
 ) -> None:
     point = find_resume_point(run)
+    harm = record_damage(run)
+    for sentence in harm:
+        warn(sentence)
     if not point.warnings and read_ledger(run.path).ended == ingredients.config.training.steps:
         ranks.tell(False)
         return
@@ -148,7 +153,7 @@ def _go_on(
     for sentence in warnings:
         warn(sentence)
     ranks.tell(True)
-    attempt(run, ingredients, loaded, point, watch, ranks, warnings=warnings)
+    attempt(run, ingredients, loaded, point, watch, ranks, warnings=[*harm, *warnings])
 
 
 def _other_conditions(run: RunDirectory, config: schema.Config) -> list[str]:

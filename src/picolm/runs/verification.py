@@ -76,6 +76,26 @@ def verify_run(run: RunDirectory) -> Verification:
     return Verification(str(run.path), files, damage, notes)
 
 
+def refuse_changed_identity(run: RunDirectory) -> None:
+    """Raise where `run.json` is not what the ledger says: a run must not go on as another one.
+
+    Raises:
+        PicoLMError: it was changed.
+    """
+    seals = read_ledger(run.path).committed.get(RUN_FILE)
+    if seals is not None and seal_of(run.path / RUN_FILE) not in seals:
+        raise PicoLMError(
+            f"{run.path / RUN_FILE} was changed: its SHA-256 is not the one in {LEDGER}; restore the file"
+        )
+
+
+def record_damage(run: RunDirectory) -> list[str]:
+    """One sentence for each damage of what a run wrote line by line: the log, the timings, the attempts."""
+    holdings, notes = read_ledger(run.path), list[str]()
+    files = (run.log_path, run.timings_path, run.attempts_path)
+    return [sentence for file in files for sentence in _growing_damage(file, holdings, notes)]
+
+
 def sealed_page(page: str) -> str:
     """A page with a last comment that holds the hash of all before it."""
     return f"{page}{_HASH_COMMENT}{hashlib.sha256(page.encode()).hexdigest()} -->\n"
