@@ -268,3 +268,10 @@ def test_several_tasks_open_a_model_once(
     )
     rows = picolm.evaluate(trained.path, [f"pairs:{pairs_file} {PAIRS}", "perplexity"], out=tmp_path / "eval")
     assert len(opened) == 1 and np.isfinite([row.value for row in rows]).all()
+
+
+def test_a_task_can_be_named(trained: RunDirectory, pairs_file: Path, tmp_path: Path) -> None:
+    rows = picolm.evaluate(trained.path, [f"pairs:{pairs_file} {PAIRS} name=order"], out=tmp_path / "eval")
+    assert {row.task for row in rows} == {"order"}
+    with pytest.raises(PicoLMError, match="name=3 is no name"):
+        picolm.evaluate(trained.path, [f"pairs:{pairs_file} name=3"])

@@ -26,7 +26,7 @@ Table = Mapping[tuple[str, str], Figure]
 def measured(model: Transformer, tokenizer: Tokenizer, words: str) -> Table:
     task = parse_task(words)
     task.prepare(material(model, tokenizer))
-    return {(f.subset, f.metric): f for f in task.measure(Subject(engine(model)))}
+    return {(f.subset, f.metric): f for f in task.measure(Subject(engine(model))).figures}
 
 
 def test_accuracy_equals_a_direct_loop_over_the_scorer(

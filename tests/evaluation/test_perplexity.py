@@ -25,7 +25,7 @@ RECORDS = [{"text": text, "domain": "odd" if number % 2 else "even"} for number,
 def measured(model: Transformer, tokenizer: Tokenizer, words: str) -> Table:
     task = parse_task(words)
     task.prepare(material(model, tokenizer))
-    return {(f.subset, f.metric): f for f in task.measure(Subject(engine(model)))}
+    return {(f.subset, f.metric): f for f in task.measure(Subject(engine(model))).figures}
 
 
 def losses_of(model: Transformer, tokens: list[int]) -> list[float]:

@@ -36,3 +36,20 @@ def test_any_damage_of_a_part_is_named(part: Part, suffix: str, kind: str) -> No
     # A kill leaves rows without their JSON file: that is no damage, and they are measured again.
     assert bool(damage) is not (suffix == ".json" and kind == "gone")
     assert any(part.path.stem in sentence for sentence in (*damage, *unfinished))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["cut", "gone"])
+def test_a_part_counts_only_with_its_files(tmp_path: Path, shared: bool, kind: str) -> None:
+    part = Part(tmp_path / "eval", 4, "words", {})
+    rows = [Evaluated(4, "words", "all", "words", 2.0, None, 2)]
+    part.write(rows, {"model": "abc"}, {"words.parquet": b"one"}, {"probe.parquet": b"two"})
+    assert part.rows("abc") == rows
+    assert check_parts(part.folder) == ([], [])
+    file = part.shared_file("probe.parquet") if shared else part.file("words.parquet")
+    if kind == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"o")
+    assert part.rows("abc") is None
+    assert any(file.name in sentence for sentence in check_parts(part.folder)[0])

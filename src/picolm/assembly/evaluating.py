@@ -17,7 +17,7 @@ from picolm.data.split import Split
 from picolm.errors import PicoLMError, to_standard_error
 from picolm.evaluation.progress import Meter, Progress
 from picolm.evaluation.scoring import Engine, Precision
-from picolm.evaluation.task import Material, Subject, Task, parse_task
+from picolm.evaluation.task import Found, Material, Subject, Task, parse_task
 from picolm.model.files import locate_tensors, read_json
 from picolm.model.huggingface import LIVE, model_config
 from picolm.model.initialization import build_model
@@ -152,21 +152,22 @@ def evaluate(
     """
     asked = [parse_task(task) if isinstance(task, str) else task for task in tasks]
     _refuse_twins(asked)
-    found = _resolve(Path(target), checkpoints, progress)
-    folder = Path(out) if out is not None else None if found.run is None else found.run.path / FOLDER
-    material = found.material()
+    asked_of = _resolve(Path(target), checkpoints, progress)
+    folder = Path(out) if out is not None else None if asked_of.run is None else asked_of.run.path / FOLDER
+    material = asked_of.material()
     identities = [{**task.prepare(material), "precision": precision} for task in asked]
     rows: list[Evaluated] = []
     made = _made()
-    for model in found.models:
+    for model in asked_of.models:
         opened = _Opened(model, precision, batch_tokens, trusted, trust)
         for task, identity in zip(asked, identities, strict=True):
             part = Part(folder or Path(), model.step, task.kind, {"label": task.label, **identity})
             done = None if again or folder is None else part.rows(opened.hash)
             if done is None:
-                done = _measured(opened, task, progress)
+                found = _measured(opened, task, progress)
+                done = [Evaluated(model.step, task.label, *figure) for figure in found.figures]
                 if folder is not None:
-                    part.write(done, {**_facts(opened, task), "made": made})
+                    part.write(done, {**_facts(opened, task), "made": made}, found.files, task.shared_files())
             rows += done
     return rows
 
@@ -194,10 +195,9 @@ class _Opened:
         return Engine(model.to(device), device, self._precision, self._batch_tokens)
 
 
-def _measured(opened: _Opened, task: Task, progress: Progress | None) -> list[Evaluated]:
+def _measured(opened: _Opened, task: Task, progress: Progress | None) -> Found:
     meter = Meter(progress, f"{opened.model.name}, {task.label}")
-    figures = task.measure(Subject(opened.engine, meter))
-    return [Evaluated(opened.model.step, task.label, *figure) for figure in figures]
+    return task.measure(Subject(opened.engine, meter))
 
 
 def _facts(opened: _Opened, task: Task) -> dict[str, Any]:

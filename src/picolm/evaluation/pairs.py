@@ -17,7 +17,7 @@ from picolm.evaluation.masked import Hiding, MaskedScorer
 from picolm.evaluation.pair_files import Fields, Pair, keep, read_filter, read_pairs, sample
 from picolm.evaluation.scoring import CausalScorer, Engine, FirstToken, FloatArray, Scorer, Scores, encode
 from picolm.evaluation.statistics import Share, interval, mean_of, resampled, resampled_mean, share_of
-from picolm.evaluation.task import Figure, Material, Subject, Task
+from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.digest import sha256_of_file
 
 Control = Literal["unigram", "length", "constant", "untrained"]
@@ -86,7 +86,7 @@ class MinimalPairs(Task):
             **facts,
         }
 
-    def measure(self, subject: Subject) -> list[Figure]:
+    def measure(self, subject: Subject) -> Found:
         """Judge the pairs by a model, and by what is compared with it."""
         assert self._material is not None
         needs_untrained = "untrained" in self.settings.controls and "untrained" not in self._controls
@@ -101,7 +101,7 @@ class MinimalPairs(Task):
             )
             # The same for every checkpoint.
             self._controls["untrained"] = self._judged(untrained, subject)
-        return [*self._figures(model), *self._control_figures()]
+        return Found([*self._figures(model), *self._control_figures()])
 
     def _read(self) -> list[Pair]:
         s = self.settings

@@ -14,7 +14,7 @@ from picolm.config.schema import Data
 from picolm.config.section import Count, Positive, Section, Seed
 from picolm.errors import PicoLMError
 from picolm.evaluation.scoring import FirstToken, Passage, score_passages
-from picolm.evaluation.task import Figure, Material, Subject, Task
+from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.texts import (
     Text,
     document_texts,
@@ -120,7 +120,7 @@ class Perplexity(Task):
             "data_sha256": origin,
         }
 
-    def measure(self, subject: Subject) -> list[Figure]:
+    def measure(self, subject: Subject) -> Found:
         """Score every text, each alone."""
         parts = [list(windows(self._begun(text), self._window, self._stride)) for text in self._texts]
         passages = [passage for part in parts for passage in part]
@@ -139,7 +139,7 @@ class Perplexity(Task):
         if pico:
             losses = score_passages(subject.engine, pico, subject.meter.advance)
             figures.append(pico_figure([-float(log_p.mean()) for log_p in losses]))
-        return figures
+        return Found(figures)
 
     def _read(self, material: Material) -> tuple[list[Text], str]:
         settings = self.settings

@@ -1,16 +1,16 @@
 """What a task is: data and a small typed configuration, asked of a model, giving rows.
 
-A task is written `KIND`, `KIND:PATH` or `KIND:PATH key=value ...`. It meets a target in two steps: `prepare`, once,
-with what stands beside all of the target's models (tokenizer, data, an untrained twin), where it reads its data and
-says everything that will decide about its figures; then `measure`, for one model after another. Several tasks share one
-pass over the checkpoints, so each model is opened once.
+A task is written `KIND`, `KIND:PATH` or `KIND:PATH key=value ...`; the key `name` says how its rows are named. It meets
+a target in two steps: `prepare`, once, with what stands beside all of the target's models (tokenizer, data, an
+untrained twin), where it reads its data and says everything that will decide about its figures; then `measure`, for one
+model after another. Several tasks share one pass over the checkpoints, so each model is opened once.
 """
 
 from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -43,6 +43,20 @@ class Figure(NamedTuple):
     value: float
     se: float | None
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a task found of one model.
+
+    Attributes:
+        figures: values, each a row of `eval/*.parquet`.
+        files: what is no row (tables of words, surprisals of tokens, texts), by the ending of its name, as in
+            `words.parquet`; written beside the rows.
+    """
+
+    figures: Sequence[Figure]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +128,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def measure(self, subject: Subject) -> list[Figure]:
+    def measure(self, subject: Subject) -> Found:
         """Ask one model."""
+
+    def shared_files(self) -> Mapping[str, bytes]:
+        """What is the same for all models and is written once, such as the probe text; known after `prepare`."""
+        return {}
 
     def sources(self) -> dict[str, str]:
         """Where the data were read from; it decides about nothing, and is recorded."""
@@ -132,20 +150,23 @@ def parse_task(words: str) -> Task:
         PicoLMError: there is no such task, or a setting is not one of its.
     """
     try:
-        name, *changes = shlex.split(words)
+        begin, *changes = shlex.split(words)
     except ValueError as error:
         raise PicoLMError(f"--task '{words}' names no task: write KIND:PATH key=value ... ({error})") from None
-    kind, _, path = name.partition(":")
+    kind, _, path = begin.partition(":")
     if kind not in REGISTRY:
         raise PicoLMError(f"there is no task '{kind}'{nearest(kind, REGISTRY)}")
     module, _, class_name = REGISTRY[kind].partition(":")
     task: type[Task] = getattr(import_module(module), class_name)
     values = dict(_change(change, words) for change in changes)
+    name = values.pop("name", None)
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise PicoLMError(f"--task {kind}: name={name} is no name: give a text, as in name=blimp")
     try:
         settings = task.Settings.model_validate(values)
     except ValidationError as error:
         raise PicoLMError(f"--task {kind}: {explain(error, task.Settings)}") from None
-    return task(settings, path or None, _label(kind, path, settings))
+    return task(settings, path or None, name or _label(kind, path, settings))
 
 
 def _change(change: str, words: str) -> tuple[str, Any]:

@@ -1,12 +1,14 @@
 """What evaluations of a run found: tidy Parquet parts, each beside a JSON file that says how it was measured.
 
-=============================================  ========================================================
-`eval/step-00001000.pairs.1f2e....parquet`     the rows of one task at one checkpoint
-`eval/step-00001000.pairs.1f2e....json`        the exact settings, the data's SHA-256, versions, and the part's SHA-256
-=============================================  ========================================================
+===============================================  ========================================================
+`eval/step-00001000.pairs.1f2e....parquet`       the rows of one task at one checkpoint
+`eval/step-00001000.pairs.1f2e....json`          settings, the data's SHA-256, versions, the SHA-256 of part and files
+`eval/files/step-00001000.words.1f2e....ENDING`  what else the task found there, such as a table of words
+`eval/files/shared.words.1f2e....ENDING`         what is the same at all checkpoints
+===============================================  ========================================================
 
 The hash in the name is over everything that decides about the figures beside the model. A part counts only when the
-JSON file names its bytes, so what a kill left half done is never read, and is measured again.
+JSON file names its bytes and those of its files, so what a kill left half done is never read, and is measured again.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from picolm.errors import PicoLMError
-from picolm.runs.digest import sha256_of_bytes, sha256_of_json
+from picolm.runs.digest import sha256_of_bytes, sha256_of_file, sha256_of_json
 from picolm.runs.durable import make_parents, write_bytes, write_json
 from picolm.runs.manifest import check_format
 
 FOLDER = "eval"
+_FILES = "files"
+_SHARED = "shared"
 FORMAT = 1
 KIND = "picolm-evaluation"
 
@@ -83,6 +87,14 @@ class Part:
         beginning = "model" if self.step is None else f"step-{self.step:08d}"
         return self.folder / f"{beginning}.{self.task}.{self.hash[:16]}.parquet"
 
+    def file(self, ending: str) -> Path:
+        """A file beside the rows that is no row."""
+        return self.folder / _FILES / f"{self.path.stem}.{ending}"
+
+    def shared_file(self, ending: str) -> Path:
+        """A file that belongs to the task at all checkpoints."""
+        return self.folder / _FILES / f"{_SHARED}.{self.task}.{self.hash[:16]}.{ending}"
+
     @property
     def hash(self) -> str:
         """SHA-256 of the identity."""
@@ -100,12 +112,20 @@ class Part:
             return None
         return _rows(table) if facts.get("model") == model else None
 
-    def write(self, rows: Iterable[Evaluated], facts: Mapping[str, Any]) -> None:
+    def write(
+        self,
+        rows: Iterable[Evaluated],
+        facts: Mapping[str, Any],
+        files: Mapping[str, bytes] | None = None,
+        shared: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Write the part and what is beside it, replacing what was there.
 
         Args:
             rows: what was measured.
             facts: JSON values that stand beside the identity; `model` is the SHA-256 of the model's weights.
+            files: what is no row, by the ending of its name.
+            shared: what is the same at all checkpoints, likewise.
 
         Raises:
             PicoLMError: the disk is full, or the place cannot be written to.
@@ -116,8 +136,14 @@ class Part:
         own = {"format": FORMAT, "kind": KIND, "step": self.step, "task": self.task, "hash": self.hash}
         make_parents(self.path)
         write_bytes(self.path, data)
+        contents = {self.file(ending): content for ending, content in (files or {}).items()}
+        contents |= {self.shared_file(ending): content for ending, content in (shared or {}).items()}
+        for path, content in contents.items():
+            make_parents(path)
+            write_bytes(path, content)
+        hashes = {path.name: sha256_of_bytes(content) for path, content in contents.items()}
         # Last: with it the part is there.
-        beside = {**own, "identity": dict(self.identity), **facts, "sha256": sha256_of_bytes(data)}
+        beside = {**own, "identity": dict(self.identity), **facts, "sha256": sha256_of_bytes(data), "files": hashes}
         write_json(self.path.with_suffix(".json"), beside)
 
 
@@ -184,6 +210,10 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
     check_format(beside, facts, FORMAT)
     if facts.get("sha256") != sha256_of_bytes(data):
         raise _NotWholeError(f"{path} is not the file that {beside.name} describes")
+    for name, expected in facts.get("files", {}).items():
+        file = path.parent / _FILES / Path(name).name
+        if not file.is_file() or sha256_of_file(file) != expected:
+            raise _NotWholeError(f"{file} is not the file that {beside.name} describes")
     # On this thread alone: one of Arrow's own that let go of Python's bytes while the interpreter ends would abort it.
     table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
     if not table.schema.equals(EVALUATIONS):

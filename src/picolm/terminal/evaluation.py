@@ -14,6 +14,7 @@ from picolm.runs.evaluations import Evaluated
 from picolm.terminal.progress import QUIET_SECONDS, PreparationProgress
 from picolm.terminal.tables import print_table, printable, readable_duration
 
+_COLUMNS = 7
 _CONTROLS = ("unigram", "length", "constant", "untrained")
 
 
@@ -76,10 +77,12 @@ def print_evaluations(rows: Sequence[Evaluated], *, paradigms: bool = False) -> 
             _print_curve(task, own, steps)
         last = [row for row in own if row.step == steps[-1]]
         title = printable(task if steps[-1] is None else f"{task}, step {steps[-1]:,}")
-        if any(row.metric == "accuracy" for row in last):
+        if any(row.metric == "accuracy_low" and row.subset == "all" for row in last):
             _print_accuracies(title, last, paradigms)
-        else:
+        elif any(row.metric == "loss" for row in last):
             _print_losses(title, last)
+        else:
+            _print_any(title, last)
 
 
 def _table(rows: Iterable[Evaluated]) -> dict[str, dict[str, Evaluated]]:
@@ -91,9 +94,12 @@ def _table(rows: Iterable[Evaluated]) -> dict[str, dict[str, Evaluated]]:
 
 def _print_curve(task: str, rows: Sequence[Evaluated], steps: Sequence[int | None]) -> None:
     names = ("accuracy", "accuracy_low", "accuracy_high", "loss", "perplexity", "bits_per_byte", "macro_perplexity")
-    found = {step: _table(row for row in rows if row.step == step)["all"] for step in steps}
-    shown = [name for name in names if name in found[steps[0]]]
-    body = [["-" if step is None else str(step), *(_number(found[step][name]) for name in shown)] for step in steps]
+    found = {step: _table(row for row in rows if row.step == step).get("all", {}) for step in steps}
+    there = list(dict.fromkeys(name for own in found.values() for name in own))
+    shown = [name for name in names if name in there] or there[:_COLUMNS]
+    if not shown:
+        return
+    body = [["-" if step is None else str(step), *(_number(found[step].get(name)) for name in shown)] for step in steps]
     print_table(["step", *(name.replace("_", " ") for name in shown)], body, title=printable(f"{task}, all"))
 
 
@@ -132,6 +138,23 @@ def _print_losses(title: str, rows: Sequence[Evaluated]) -> None:
     for name, row in table["all"].items():
         if name in ("macro_perplexity", "pico_mean_sequence_perplexity"):
             Console().print(f"{name.replace('_', ' ')}: {_number(row)}", highlight=False)
+
+
+def _print_any(title: str, rows: Sequence[Evaluated]) -> None:
+    """A line for each subset, a column for each metric that the first subset has; others are in `--json`."""
+    table = _table(rows)
+    shown = list(next(iter(table.values())))[:_COLUMNS]
+    body = [
+        [subset, *(_with_error(found.get(name)) for name in shown)]
+        for subset, found in table.items()
+        if any(name in found for name in shown)
+    ]
+    print_table(["", *(name.replace("_", " ") for name in shown)], body, title=title)
+
+
+def _with_error(row: Evaluated | None) -> str:
+    error = "" if row is None or row.se is None else f" ±{row.se:.2f}"
+    return f"{_number(row)}{error}"
 
 
 def _number(row: Evaluated | None) -> str:
