@@ -172,6 +172,28 @@ def evaluate(
     return rows
 
 
+def open_engine(
+    target: Path | str,
+    *,
+    precision: Precision = "fp32",
+    batch_tokens: int | None = None,
+    trusted: Sequence[str] = (),
+    trust: bool = False,
+) -> tuple[Engine, Material]:
+    """Open one model to be asked, with what stands beside it; arguments as in `evaluate`.
+
+    Args:
+        target: a run (its newest checkpoint), a checkpoint or a model directory.
+        precision: of matrix products.
+        batch_tokens: positions that are read at once.
+        trusted: interventions whose code may run.
+        trust: as in `picolm.open_model`.
+    """
+    asked_of = _resolve(Path(target), "last", None)
+    material = asked_of.material()
+    return _Opened(asked_of.models[0], precision, batch_tokens, trusted, trust).engine, material
+
+
 class _Opened:
     """A model that is opened when a task first asks for it."""
 

@@ -29,6 +29,8 @@ from picolm.model.interface import LanguageModel
 from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
+    "choices": "picolm.evaluation.choices:MultipleChoice",
+    "generation": "picolm.evaluation.generation:Generation",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
 }
