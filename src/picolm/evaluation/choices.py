@@ -171,8 +171,9 @@ class MultipleChoice(Task):
             written = score_written(engine, self._passages, subject.meter.advance)
             right = np.array([float(one.is_greedy) for one in written])
             return Answers({"accuracy": right}, nats=-np.array([float(one.log_p.sum()) for one in written]))
-        log_p = score_once(engine, self._passages, subject.meter.advance)
-        alone = score_once(engine, self._alone, subject.meter.advance) if self._alone else None
+        # Together: a choice without a context is the same passage twice, and must have the same score to the last bit.
+        scored = score_once(engine, [*self._passages, *self._alone], subject.meter.advance)
+        log_p, alone = np.split(scored, [len(self._passages)])
         ballot = self._ballot
         scores = {"": log_p, **({} if self._is_partial else self._normalized(log_p, alone))}
         means = {"answer_probability": ballot.probabilities(log_p)}
@@ -185,8 +186,8 @@ class MultipleChoice(Task):
             means,
         )
 
-    def _normalized(self, log_p: FloatArray, alone: FloatArray | None) -> dict[str, FloatArray]:
-        pmi = {} if alone is None else {"_pmi": log_p - alone}
+    def _normalized(self, log_p: FloatArray, alone: FloatArray) -> dict[str, FloatArray]:
+        pmi = {"_pmi": log_p - alone} if len(alone) else {}
         return {
             "_norm": log_p / self._lengths(len),
             **pmi,
