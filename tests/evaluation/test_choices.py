@@ -23,7 +23,7 @@ from picolm.model.transformer import Transformer
 from picolm.text.tokenizer import Tokenizer
 
 from .choice_records import RECORDS
-from .conftest import TEXTS, engine, material
+from .conftest import TEXTS, engine, material, tiny_model
 
 Table = Mapping[tuple[str, str], Figure]
 Write = Callable[..., Path]
@@ -177,16 +177,16 @@ def test_a_tie_is_worth_its_share() -> None:
         ballot.outcomes(np.array([np.nan] + [0.0] * 8))
 
 
-def test_equal_choices_tie_to_the_last_bit(causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write) -> None:
+def test_equal_choices_tie_to_the_last_bit(tokenizer: Tokenizer, write_jsonl: Write) -> None:
     # In float32, and beside texts of other lengths: rows of a batch differ in the last digits.
-    records = [
-        {"context": text, "choices": ["a dog", "two cats here", "a dog"], "answer": 0} for text in [*TEXTS, "one two"]
-    ]
-    single = {**GENERIC[0]}
-    found = measured(causal.float(), tokenizer, f"choices:{write_jsonl([*records, single])}")
-    causal.double()
-    ties = found["all", "ties"].value
-    assert ties >= 1 and found["all", "accuracy"].value % (100 / (2 * (len(records) + 1))) == pytest.approx(0, abs=1e-6)
+    model = tiny_model(tokenizer)
+    tables = []
+    for answer in (0, 2):
+        records = [
+            {"context": text, "choices": ["a dog", "thirteen, one", "a dog"], "answer": answer} for text in TEXTS
+        ]
+        tables.append(measured(model, tokenizer, f"choices:{write_jsonl([*records, GENERIC[0]])} controls=[]"))
+    assert tables[0] == tables[1] and tables[0]["all", "ties"].value >= 1
 
 
 def test_long_questions_lose_their_beginnings_and_are_counted(

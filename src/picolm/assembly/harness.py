@@ -32,9 +32,10 @@ class TargetModel(HarnessModel):
         seed: of what is sampled.
         trusted: interventions outside of PicoLM whose code may run, as in `picolm.open_model`.
         trust: as in `picolm.open_model`.
-        batch_size: the harness's own, which is handed to every model: batches are made by `batch_tokens`.
+        batch_size: what the harness hands to every model, asked or not: batches are made by `batch_tokens`.
         max_batch_size: likewise.
-        **others: are refused; among them `device`, which PicoLM chooses itself.
+        device: likewise; it is chosen as everywhere in PicoLM.
+        **others: are refused.
 
     Raises:
         PicoLMError: there is no such model, or it is masked.
@@ -51,6 +52,7 @@ class TargetModel(HarnessModel):
         trust: bool = False,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
+        device: str | None = None,
         **others: Any,
     ) -> None:
         for name in others:
