@@ -56,6 +56,13 @@ metric_list:
     return folder
 
 
+@pytest.fixture
+def own_tasks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness then makes no index of the thousands of tasks that come with it, which takes seconds."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager.__init__.__defaults__", (None, None, False, None))
+
+
+@pytest.mark.usefixtures("own_tasks_only")
 def test_the_command_gives_the_figures_of_the_task_choices(
     trained: RunDirectory, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
@@ -175,6 +182,16 @@ def test_without_the_harness_one_sentence_says_how_to_install_it(
     printed = capsys.readouterr().err
     assert exit_.value.code == 2
     assert printed == "picolm: lm-evaluation-harness is not installed: pip install 'picolm[lm-eval]'\n"
+
+
+@pytest.mark.usefixtures("own_tasks_only")
+def test_what_the_harness_refuses_is_one_sentence(trained: RunDirectory) -> None:
+    from picolm.assembly.harness import run_harness
+
+    own = list(sys.argv)
+    with pytest.raises(PicoLMError, match="lm-evaluation-harness says: Tasks not found: science"):
+        run_harness(str(trained.path), ["--tasks", "science"])
+    assert sys.argv == own
 
 
 def test_nothing_else_loads_the_harness(tmp_path: Path) -> None:

@@ -75,11 +75,18 @@ def run_harness(target: str, arguments: Sequence[str], *, trusted: Sequence[str]
         arguments: the harness's own, such as `["--tasks", "arc_easy"]`.
         trusted: as in `TargetModel`.
         trust: as in `TargetModel`.
+
+    Raises:
+        PicoLMError: the harness refuses what it was asked, such as a task that it does not have.
     """
     # Quoted, so that the harness takes no part of a path for a number or for several arguments.
     opening = [f"target={target!r}", f"trusted={list(trusted)!r}", f"trust={trust}"]
     own, sys.argv = sys.argv, ["lm_eval", "run", "--model", NAME, "--model_args", *opening, *arguments]
     try:
         cli_evaluate()
+    except PicoLMError:
+        raise
+    except ValueError as error:
+        raise PicoLMError(f"lm-evaluation-harness says: {error}") from error
     finally:
         sys.argv = own
