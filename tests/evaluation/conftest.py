@@ -119,6 +119,22 @@ def model_directory(tmp_path: Path, tokenizer: Tokenizer) -> Path:
     return directory
 
 
+@pytest.fixture
+def saved(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., Path]:
+    """Writes a model, with changes, as a directory that transformers opens too."""
+
+    def save(**changes: Any) -> Path:
+        directory = tmp_path / "model"
+        directory.mkdir()
+        special = SpecialTokens(tokenizer.separator_id, tokenizer.pad_id, tokenizer.mask_id)
+        model = tiny_model(tokenizer, **changes)
+        save_model(model, directory, special)
+        tokenizer.save(directory, model.config.max_length)
+        return directory
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run with several checkpoints; tests write to their own `out`."""

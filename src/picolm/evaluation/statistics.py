@@ -43,21 +43,22 @@ def mean_of(shares: Sequence[Share]) -> Share:
     return Share(float(np.mean([share.value for share in shares])), se, sum(share.n for share in shares))
 
 
-def resampled(outcomes: FloatArray, *, draws: int, seed: int, key: Key) -> FloatArray:
+def resampled(outcomes: FloatArray, *, draws: int, seed: int, key: Key, values: FloatArray = OUTCOMES) -> FloatArray:
     """Bootstrap means of one group, float64 [draws].
 
     To draw n of n items with replacement and count their outcomes is one multinomial draw of the counts.
 
     Args:
-        outcomes: each one of `OUTCOMES`.
+        outcomes: each one of `values`.
         draws: how many.
         seed: of all groups.
         key: names the group, so that no group's draws depend on another's.
+        values: that an outcome can have.
     """
-    counts = np.array([(outcomes == value).sum() for value in OUTCOMES])
+    counts = np.array([(outcomes == value).sum() for value in values])
     assert counts.sum() == len(outcomes)
     drawn = generator(seed, "bootstrap", key).multinomial(len(outcomes), counts / len(outcomes), size=draws)
-    return np.asarray(drawn @ OUTCOMES / len(outcomes))
+    return np.asarray(drawn @ values / len(outcomes))
 
 
 def interval(means: FloatArray) -> tuple[float, float]:

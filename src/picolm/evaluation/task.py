@@ -29,7 +29,9 @@ from picolm.model.interface import LanguageModel
 from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
+    "choices": "picolm.evaluation.choices:MultipleChoice",
     "classification": "picolm.evaluation.classification:Classification",
+    "generation": "picolm.evaluation.generation:Generation",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
 }

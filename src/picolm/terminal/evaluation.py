@@ -77,7 +77,7 @@ def print_evaluations(rows: Sequence[Evaluated], *, paradigms: bool = False) -> 
             _print_curve(task, own, steps)
         last = [row for row in own if row.step == steps[-1]]
         title = printable(task if steps[-1] is None else f"{task}, step {steps[-1]:,}")
-        if any(row.metric == "accuracy_low" and row.subset == "all" for row in last):
+        if any(row.metric == "accuracy_over_pairs" for row in last):
             _print_accuracies(title, last, paradigms)
         elif any(row.metric == "loss" for row in last):
             _print_losses(title, last)
