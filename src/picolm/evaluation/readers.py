@@ -110,7 +110,8 @@ class FrozenReader(Reader):
         self._read: dict[int, tuple[Sequence[Example], Tensor, IntArray]] = {}
 
     def begin(self, train: Sequence[Example], dev: Sequence[Example]) -> None:
-        """Read both, and scale by the training examples."""
+        """Read both, and scale by the training examples; what was read before is forgotten."""
+        self._read.clear()
         found = features(self._engine, train, self._readout)
         if self._standardize:
             variance, mean = torch.var_mean(found, dim=0, correction=0)
