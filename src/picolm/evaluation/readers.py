@@ -179,9 +179,8 @@ class MovingReader(Reader):
 
     def fresh(self) -> MovingReader:
         """A reader with a copy of the model."""
-        model = copy.deepcopy(self.model)
-        model.zero_grad(set_to_none=True)
-        return MovingReader(replace(self._engine, model=model), self._readout)
+        # Gradients are not copied.
+        return MovingReader(replace(self._engine, model=copy.deepcopy(self.model)), self._readout)
 
     @contextmanager
     def training_step(self, seed: int, step: int) -> Iterator[None]:
