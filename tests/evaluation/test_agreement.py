@@ -101,7 +101,7 @@ def test_errors_are_those_of_drawing_texts_again_and_again() -> None:
     draw = np.random.default_rng(0)
     gold = draw.integers(0, 3, 300)
     predicted = [np.where(draw.random(300) < share, gold, draw.integers(0, 3, 300)) for share in (0.6, 0.5)]
-    found = measured(gold, predicted, 3, positive=2, key="x")
+    found = measured(gold, predicted, 3, positive=2)
     slow = []
     for _ in range(2000):
         places = draw.integers(0, 300, 300)
@@ -113,14 +113,14 @@ def test_errors_are_those_of_drawing_texts_again_and_again() -> None:
         assert one.value == pytest.approx(np.mean(values)) and one.seed_sd == pytest.approx(np.std(values, ddof=1))
     right = [own == gold for own in predicted]
     assert found["accuracy"].se == pytest.approx(np.mean(right, axis=0).std(ddof=1) / math.sqrt(300))
-    assert measured(gold, predicted, 3, positive=2, key="x") == found
-    (alone,) = [measured(gold[:1], [gold[:1]], 3, positive=None, key="x")]
+    assert measured(gold, predicted, 3, positive=2) == found
+    (alone,) = [measured(gold[:1], [gold[:1]], 3, positive=None)]
     assert all(one.se is None and one.seed_sd is None for one in alone.values())
 
 
 def test_a_draw_has_as_many_texts_as_there_are() -> None:
     gold, predicted = np.array([0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 2, 1, 0])
-    (counts,) = resampled_counts(gold, [predicted], 3, draws=50, key="x")
+    (counts,) = resampled_counts(gold, [predicted], 3, draws=50)
     assert counts.gold.shape == (50, 3) and set(counts.gold.sum(1)) == set(counts.predicted.sum(1)) == {6.0}
     assert bool((counts.right <= np.minimum(counts.gold, counts.predicted)).all())
     assert len(np.unique(counts.gold, axis=0)) > 5

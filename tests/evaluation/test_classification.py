@@ -116,6 +116,17 @@ def test_without_tests_figures_are_of_held_out_texts_and_say_so(
     assert identity["test"] == [] and identity["dev"] is False and identity["dev_fraction"] == 0.2
 
 
+@pytest.mark.parametrize("score", ["accuracy", "f1", "macro_f1", "mcc"])
+def test_the_score_that_is_asked_for_chooses(tokenizer: Tokenizer, write_jsonl: Write, score: str) -> None:
+    train = write_jsonl(texts(150, 0, by_order), "train.jsonl")
+    words = f"classification:{train} dev_fraction=0.3 controls=[] texts=50 score={score} epochs=4 patience=0"
+    _, found, figures = asked(tiny_model(tokenizer), tokenizer, words)
+    (record,) = json.loads(found.files["tuning.json"])
+    best = max(max(scores) for scores in record["dev_scores"].values())
+    assert figures["dev", score].value == pytest.approx(100 * best)
+    assert figures["train", "cut_texts"].n == 50, "and so many texts were drawn to learn from"
+
+
 def test_several_tests_are_told_apart_and_taken_together(
     model: Transformer, tokenizer: Tokenizer, write_jsonl: Write
 ) -> None:

@@ -119,6 +119,17 @@ def test_standardized_features_have_mean_0_and_sd_1_on_the_training_units(
     torch.testing.assert_close(batch.features[batch.mask], expected)
 
 
+def test_a_reader_that_begins_anew_forgets_the_scale_of_before(causal: Transformer, tokenizer: Tokenizer) -> None:
+    one, other, dev = (examples_of(tokenizer.vocab_size, seed=seed) for seed in range(3))
+    again, fresh = (FrozenReader(engine(causal), "last", standardize=True) for _ in range(2))
+    again.begin(one, dev)
+    before = again.batch(dev, np.arange(9)).features
+    again.begin(other, dev)
+    fresh.begin(other, dev)
+    after = again.batch(dev, np.arange(9)).features
+    assert torch.equal(after, fresh.batch(dev, np.arange(9)).features) and not torch.equal(after, before)
+
+
 def test_a_feature_that_is_constant_but_for_rounding_is_not_blown_up(
     causal: Transformer, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

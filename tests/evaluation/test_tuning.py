@@ -20,6 +20,7 @@ from picolm.evaluation.scoring import Engine
 from picolm.evaluation.tuning import RATES, Tuned, Tuning, reader_of, tune
 from picolm.model.heads import CRFHead, Head, SoftmaxHead
 from picolm.model.transformer import Transformer
+from picolm.randomness import derive_seed
 from picolm.text.tokenizer import Tokenizer
 
 from .conftest import engine, tiny_model
@@ -106,6 +107,43 @@ def test_shuffled_labels_give_chance(model: Transformer) -> None:
     assert 1 / LABELS - error < accuracy(test, found.predict(test)) < most + error
 
 
+def test_an_update_is_adamw_on_the_mean_loss_of_units(model: Transformer) -> None:
+    """The whole training of a head again, by its formulas (Loshchilov & Hutter 2019), in NumPy."""
+    double = copy.deepcopy(model).double()
+    train = words(20, seed=0)
+    settings = Tuning(learning_rates=(3e-2,), epochs=3, batch_size=8, weight_decay=0.3, clip=0.2, warmup=0.3)
+    reader = reader_of(engine(double), settings)
+    (found,) = tune(reader, softmax, train, [], accuracy, settings)
+    head = softmax(reader.width, torch.Generator().manual_seed(derive_seed(0, "head"))).double()
+    values = {"weight": head.weight.detach().numpy(), "bias": head.bias.detach().numpy()}
+    moments = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in values.items()}
+    clipped, step = 0, 0
+    for epoch in (1, 2, 3):
+        for places in shuffled([example.n_tokens for example in train], 8, seed=0, epoch=epoch):
+            batch = reader.batch(train, places)
+            x, labels = batch.features[batch.mask].numpy(), batch.labels[batch.mask].numpy()
+            logits = x @ values["weight"].T + values["bias"]
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            assert found.curve.losses[step] == pytest.approx(-np.log(p[np.arange(len(x)), labels]).mean(), rel=1e-9)
+            error = (p - np.eye(LABELS)[labels]) / len(x)
+            gradients = {"weight": error.T @ x, "bias": error.sum(0)}
+            norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+            clipped += norm > 0.2
+            rate = 3e-2 * settings.share(step, 9)
+            step += 1
+            for name, gradient in gradients.items():
+                gradient = gradient * min(1.0, 0.2 / (norm + 1e-6))
+                first, second = moments[name]
+                first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+                moments[name] = first, second
+                decayed = values[name] * (1 - rate * (0.3 if name == "weight" else 0.0))
+                moved = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+                values[name] = decayed - rate * moved
+    assert clipped > 0 and step == 9
+    for name, value in values.items():
+        np.testing.assert_allclose(found.head.state_dict()[name].numpy(), value, rtol=1e-6, atol=1e-9)
+
+
 def test_tuning_is_the_same_to_the_last_bit(model: Transformer) -> None:
     train, dev = words(40, seed=0), words(10, seed=1)
     for mode in ("head", "full"):
@@ -136,6 +174,10 @@ def test_the_engines_model_is_left_as_it_was(tokenizer: Tokenizer, mode: str) ->
         assert parameter.grad is not None and bool((parameter.grad == 0.5).all())
     assert [part.training for part in model.modules()] == modes
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_num_threads() == threads
+    clean = copy.deepcopy(model)
+    clean.zero_grad(set_to_none=True)
+    changes = {"mode": mode, "learning_rates": (1e-2,), "epochs": 2}
+    assert same(found, tuned(clean, train=train, dev=dev, **changes)[0]), "old gradients have no part in it"
     if isinstance(found.reader, MovingReader):
         moved = dict(found.reader.model.named_parameters())
         still = {name for name, parameter in moved.items() if torch.equal(parameter, before[name])}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from picolm.evaluation.batching import IntArray
 from picolm.evaluation.statistics import share_of
-from picolm.randomness import Key, generator
+from picolm.randomness import generator
 
 FloatArray = npt.NDArray[np.float64]
 _DRAWS = 1000
@@ -79,9 +79,7 @@ class Counts:
         return np.where(there > 0, 2 * self.right / np.where(there > 0, there, 1.0), np.nan)
 
 
-def resampled_counts(
-    gold: IntArray, predicted: Sequence[IntArray], n_labels: int, *, draws: int, key: Key
-) -> list[Counts]:
+def resampled_counts(gold: IntArray, predicted: Sequence[IntArray], n_labels: int, *, draws: int) -> list[Counts]:
     """Bootstrap draws of texts, the same for all predictions.
 
     To draw N of N texts with replacement is one multinomial draw of how often each pattern of labels comes.
@@ -91,13 +89,12 @@ def resampled_counts(
         predicted: labels of each prediction, [N] each.
         n_labels: K.
         draws: how many.
-        key: names the texts.
 
     Returns:
         For each prediction counts [draws, K].
     """
     patterns, times = np.unique(np.stack([gold, *predicted]), axis=1, return_counts=True)
-    drawn = generator(0, "bootstrap", key).multinomial(len(gold), times / len(gold), size=draws).astype(np.float64)
+    drawn = generator(0, "bootstrap of texts").multinomial(len(gold), times / len(gold), size=draws).astype(np.float64)
     return [Counts.of(patterns[0], own, n_labels, drawn) for own in patterns[1:]]
 
 
@@ -122,7 +119,7 @@ def measures(counts: Counts, positive: int | None) -> dict[str, FloatArray]:
 
 
 def measured(
-    gold: IntArray, predicted: Sequence[IntArray], n_labels: int, *, positive: int | None, key: Key
+    gold: IntArray, predicted: Sequence[IntArray], n_labels: int, *, positive: int | None
 ) -> dict[str, Measured]:
     """Measure predictions of the same texts by several seeds.
 
@@ -134,12 +131,9 @@ def measured(
         predicted: labels by each seed, [N] each.
         n_labels: K.
         positive: the label that `f1` is of.
-        key: names the texts.
     """
     by_seed = [measures(Counts.of(gold, own, n_labels), positive) for own in predicted]
-    draws = [
-        measures(counts, positive) for counts in resampled_counts(gold, predicted, n_labels, draws=_DRAWS, key=key)
-    ]
+    draws = [measures(counts, positive) for counts in resampled_counts(gold, predicted, n_labels, draws=_DRAWS)]
     found = {}
     for name in by_seed[0]:
         values = np.array([float(own[name]) for own in by_seed])

@@ -186,16 +186,16 @@ class Classification(Task):
             subsets[name] = slice(begin, begin + len(part.examples))
             begin += len(part.examples)
         for subset, places in subsets.items():
-            found = {"": self._measured(subset, gold[places], [own[places] for own in answers])}
+            found = {"": self._measured(gold[places], [own[places] for own in answers])}
             for name in self.settings.controls:
                 own = [own[places] for own in self._controls[name]]
-                found[f"_{name}"] = self._measured(subset, gold[places], own)
+                found[f"_{name}"] = self._measured(gold[places], own)
             yield from _subset_figures(subset, found, len(gold[places]))
         for subset, part in {"train": self.corpus.train, "dev": self.corpus.dev, **parts}.items():
             yield Figure(subset, "cut_texts", part.n_cut, None, len(part.examples))
 
-    def _measured(self, subset: str, gold: IntArray, answers: Sequence[IntArray]) -> dict[str, Measured]:
-        return measured(gold, answers, len(self.corpus.labels), positive=self._positive, key=subset)
+    def _measured(self, gold: IntArray, answers: Sequence[IntArray]) -> dict[str, Measured]:
+        return measured(gold, answers, len(self.corpus.labels), positive=self._positive)
 
     def _predictions(self, answers: Sequence[_Answers]) -> bytes:
         """A row for each text and seed, as a Parquet file."""

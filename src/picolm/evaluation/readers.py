@@ -110,7 +110,8 @@ class FrozenReader(Reader):
         self._read: dict[int, tuple[Sequence[Example], Tensor, IntArray]] = {}
 
     def begin(self, train: Sequence[Example], dev: Sequence[Example]) -> None:
-        """Read both, and scale by the training examples."""
+        """Read both, and scale by the training examples; what was read before is forgotten."""
+        self._read.clear()
         found = features(self._engine, train, self._readout)
         if self._standardize:
             variance, mean = torch.var_mean(found, dim=0, correction=0)
@@ -178,9 +179,8 @@ class MovingReader(Reader):
 
     def fresh(self) -> MovingReader:
         """A reader with a copy of the model."""
-        model = copy.deepcopy(self.model)
-        model.zero_grad(set_to_none=True)
-        return MovingReader(replace(self._engine, model=model), self._readout)
+        # Gradients are not copied.
+        return MovingReader(replace(self._engine, model=copy.deepcopy(self.model)), self._readout)
 
     @contextmanager
     def training_step(self, seed: int, step: int) -> Iterator[None]:
