@@ -15,10 +15,11 @@ from picolm.errors import PicoLMError
 from picolm.evaluation.choice_files import Question, read_questions, with_shots
 from picolm.evaluation.choice_formats import FORMATS
 from picolm.evaluation.choosing import Ballot
-from picolm.evaluation.continuations import cut, encode_continuations, score_once
+from picolm.evaluation.continuations import cut, encode_continuations
 from picolm.evaluation.greedy import score_written
-from picolm.evaluation.scoring import Passage, score_passages
+from picolm.evaluation.scoring import score_passages
 from picolm.evaluation.task import Figure, Subject, parse_task
+from picolm.evaluation.trees import Passage
 from picolm.model.transformer import Transformer
 from picolm.text.tokenizer import Tokenizer
 
@@ -138,6 +139,26 @@ def test_the_untrained_twin_is_asked_once_for_all_checkpoints(
         assert tables[0][f"{name}_untrained"] == tables[0][name], "the twin was the model itself"
 
 
+def test_the_untrained_twin_is_not_asked_again_in_another_call(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    def never() -> Transformer:
+        raise AssertionError("asked again")
+
+    for records in (GENERIC, RECORDS["lambada"]):
+        words = f"choices:{write_jsonl(records)}"
+        first, second = parse_task(words), parse_task(words)
+        first.prepare(material(causal, tokenizer))
+        wanted = first.measure(Subject(engine(causal))).figures
+        second.prepare(material(causal, tokenizer, untrained=never))
+        second.recall(first.shared_files())
+        assert second.measure(Subject(engine(causal))).figures == wanted
+        second.prepare(material(causal, tokenizer, untrained=never))
+        second.recall({name: content[:-8] for name, content in first.shared_files().items()})
+        with pytest.raises(AssertionError, match="asked again"):
+            second.measure(Subject(engine(causal)))
+
+
 SCORES = st.lists(
     st.lists(st.sampled_from([-3.5, -2.0, -2.0, -1.25, 0.0]), min_size=1, max_size=6), min_size=1, max_size=8
 )
@@ -240,25 +261,6 @@ def test_a_context_and_its_continuation_are_the_tokens_of_both(text: str, data: 
     assert passage.n_scored == len(tokenizer.encode(text)) - n_before and passage.first == max(n_before, 1)
     if not n_before:
         np.testing.assert_array_equal(passage.tokens, [0, *tokenizer.encode(text)])
-
-
-def test_equal_passages_are_read_once(causal: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    real = score_passages
-
-    def watch(asked: Any, passages: Any, advance: Any) -> Any:
-        read.append(len(passages))
-        return real(asked, passages, advance)
-
-    monkeypatch.setattr("picolm.evaluation.continuations.score_passages", watch)
-    passages = [
-        Passage(np.array(ids), first) for ids, first in [([1, 2, 3], 1), ([1, 2], 1), ([1, 2, 3], 1), ([1, 2, 3], 2)]
-    ]
-    told: list[int] = []
-    sums = score_once(engine(causal), passages, told.append)
-    assert read == [3] and sum(told) == 4 and sums[0] == sums[2] != sums[3]
-    alone = [float(log_p.sum()) for log_p in score_passages(engine(causal), passages)]
-    np.testing.assert_allclose(sums, alone)
 
 
 @pytest.mark.parametrize("rows", [1, 10**6])

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from picolm.errors import PicoLMError
-from picolm.evaluation.scoring import Advance, Engine, FloatArray, Passage, encode, score_passages
+from picolm.evaluation.scoring import encode
+from picolm.evaluation.trees import Passage
 from picolm.text.tokenizer import Tokenizer
 
 Begin = Literal["empty", "always"]
@@ -75,13 +76,3 @@ def cut(passage: Passage, window: int, place: str = "a request") -> Passage:
             f"{place} scores {passage.n_scored:,} tokens, but the model's window has room for {window:,}: leave it out"
         )
     return Passage(passage.tokens[too_many:], passage.first - too_many)
-
-
-def score_once(engine: Engine, passages: Sequence[Passage], advance: Advance = lambda count: None) -> FloatArray:
-    """Sums of log-probabilities [N] in nats; passages that are equal are read once and equal to the last bit."""
-    numbers: dict[tuple[int, bytes], int] = {}
-    own = [numbers.setdefault((passage.first, passage.tokens.tobytes()), len(numbers)) for passage in passages]
-    different = dict(zip(own, passages, strict=True))
-    found = score_passages(engine, [different[number] for number in range(len(different))], advance)
-    advance(len(passages) - len(different))
-    return np.array([float(found[number].sum()) for number in own], dtype=np.float64)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from picolm.evaluation.batching import bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine, FloatArray, Passage
+from picolm.evaluation.scoring import Advance, Engine, FloatArray
+from picolm.evaluation.trees import Passage
 
 _LOGITS_AT_ONCE = 2**22
 

@@ -19,7 +19,8 @@ from picolm.errors import PicoLMError, to_standard_error
 from picolm.evaluation.continuations import cut
 from picolm.evaluation.greedy import score_written
 from picolm.evaluation.progress import Meter
-from picolm.evaluation.scoring import Engine, Passage, score_passages
+from picolm.evaluation.scoring import Engine, score_passages
+from picolm.evaluation.trees import Passage
 from picolm.evaluation.windows import windows
 from picolm.model.generation import Sampling, generate_batch
 from picolm.text.stopping import StopStrings
