@@ -102,8 +102,8 @@ def read_records(path: Path, what: str) -> list[Record]:
     return records
 
 
-def read_lines(path: Path, what: str) -> list[tuple[int, bytes]]:
-    """Read the numbered lines of a file that are not blank, stripped.
+def read_lines(path: Path, what: str, *, strip: bool = True) -> list[tuple[int, bytes]]:
+    """Read the numbered lines of a file that are not blank, stripped, or without their line ends alone.
 
     Raises:
         PicoLMError: it is not there, or damaged; named by line.
@@ -111,7 +111,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
             lines = Lines(str(path), file, packed=path.suffix == ".gz")
-            return [(number, stripped) for number, line in lines if (stripped := line.strip())]
+            return [(number, line.strip() if strip else line.rstrip(b"\r\n")) for number, line in lines if line.strip()]
     except FileNotFoundError:
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = nearest(str(path), siblings)

@@ -30,6 +30,7 @@ from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
     "choices": "picolm.evaluation.choices:MultipleChoice",
+    "classification": "picolm.evaluation.classification:Classification",
     "generation": "picolm.evaluation.generation:Generation",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
