@@ -337,6 +337,34 @@ def test_examples_depend_on_the_question_alone(write_jsonl: Write) -> None:
         with_shots(questions, questions, 4, seed=0)
 
 
+def test_questions_have_examples_of_their_own(write_jsonl: Write) -> None:
+    records = [{"context": f"number {n}", "choices": ["a", "b"], "answer": n % 2} for n in range(12)]
+    _, questions = read_questions(write_jsonl(records), "auto", delimiter=" ", group_field="group")
+    drawn = {question.contexts[0].partition("\n\n")[0] for question in with_shots(questions, questions, 1, seed=0)}
+    assert len(drawn) > 3, "not the same examples before all, whose luck would be everyone's"
+
+
+def test_the_interval_of_ties_among_three_is_right(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    alike = {"context": "one", "choices": ["two"] * 3, "answer": 1}
+    found = measured(causal, tokenizer, f"choices:{write_jsonl([alike] * 4)} controls=[]")
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "chance"):
+        assert found["all", name].value == pytest.approx(100 / 3)
+    assert found["all", "ties"].value == 4
+
+
+def test_the_error_of_a_perplexity_is_that_of_its_logarithm(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    records = RECORDS["lambada"]
+    found = measured(causal, tokenizer, f"choices:{write_jsonl(records)}")["all", "perplexity"]
+    texts = [record["text"].rpartition(" ") for record in records]
+    nats = [-by_hand(causal, tokenizer, context, f" {word}") for context, _, word in texts]
+    assert found.value == pytest.approx(math.exp(np.mean(nats)))
+    assert found.se == pytest.approx(found.value * np.std(nats, ddof=1) / math.sqrt(len(nats)))
+
+
 def test_a_quick_look_draws_questions(causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write) -> None:
     file = write_jsonl(GENERIC)
     drawn = [measured(causal, tokenizer, f"choices:{file} questions=2 seed={seed} controls=[]") for seed in range(6)]
