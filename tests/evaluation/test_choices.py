@@ -15,10 +15,11 @@ from picolm.errors import PicoLMError
 from picolm.evaluation.choice_files import Question, read_questions, with_shots
 from picolm.evaluation.choice_formats import FORMATS
 from picolm.evaluation.choosing import Ballot
-from picolm.evaluation.continuations import cut, encode_continuations, score_once
+from picolm.evaluation.continuations import cut, encode_continuations
 from picolm.evaluation.greedy import score_written
-from picolm.evaluation.scoring import Passage, score_passages
+from picolm.evaluation.scoring import score_passages
 from picolm.evaluation.task import Figure, Subject, parse_task
+from picolm.evaluation.trees import Passage
 from picolm.model.transformer import Transformer
 from picolm.text.tokenizer import Tokenizer
 
@@ -138,6 +139,26 @@ def test_the_untrained_twin_is_asked_once_for_all_checkpoints(
         assert tables[0][f"{name}_untrained"] == tables[0][name], "the twin was the model itself"
 
 
+def test_the_untrained_twin_is_not_asked_again_in_another_call(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    def never() -> Transformer:
+        raise AssertionError("asked again")
+
+    for records in (GENERIC, RECORDS["lambada"]):
+        words = f"choices:{write_jsonl(records)}"
+        first, second = parse_task(words), parse_task(words)
+        first.prepare(material(causal, tokenizer))
+        wanted = first.measure(Subject(engine(causal))).figures
+        second.prepare(material(causal, tokenizer, untrained=never))
+        second.recall(first.shared_files())
+        assert second.measure(Subject(engine(causal))).figures == wanted
+        second.prepare(material(causal, tokenizer, untrained=never))
+        second.recall({name: content[:-8] for name, content in first.shared_files().items()})
+        with pytest.raises(AssertionError, match="asked again"):
+            second.measure(Subject(engine(causal)))
+
+
 SCORES = st.lists(
     st.lists(st.sampled_from([-3.5, -2.0, -2.0, -1.25, 0.0]), min_size=1, max_size=6), min_size=1, max_size=8
 )
@@ -242,25 +263,6 @@ def test_a_context_and_its_continuation_are_the_tokens_of_both(text: str, data: 
         np.testing.assert_array_equal(passage.tokens, [0, *tokenizer.encode(text)])
 
 
-def test_equal_passages_are_read_once(causal: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    real = score_passages
-
-    def watch(asked: Any, passages: Any, advance: Any) -> Any:
-        read.append(len(passages))
-        return real(asked, passages, advance)
-
-    monkeypatch.setattr("picolm.evaluation.continuations.score_passages", watch)
-    passages = [
-        Passage(np.array(ids), first) for ids, first in [([1, 2, 3], 1), ([1, 2], 1), ([1, 2, 3], 1), ([1, 2, 3], 2)]
-    ]
-    told: list[int] = []
-    sums = score_once(engine(causal), passages, told.append)
-    assert read == [3] and sum(told) == 4 and sums[0] == sums[2] != sums[3]
-    alone = [float(log_p.sum()) for log_p in score_passages(engine(causal), passages)]
-    np.testing.assert_allclose(sums, alone)
-
-
 @pytest.mark.parametrize("rows", [1, 10**6])
 def test_what_a_model_would_write_is_what_it_writes(
     causal: Transformer, monkeypatch: pytest.MonkeyPatch, rows: int
@@ -333,6 +335,34 @@ def test_examples_depend_on_the_question_alone(write_jsonl: Write) -> None:
         assert question.answer == asked.answer and question.continuations == asked.continuations
     with pytest.raises(PicoLMError, match=r"shots=4 needs as many examples beside .* line 1, but there are 3"):
         with_shots(questions, questions, 4, seed=0)
+
+
+def test_questions_have_examples_of_their_own(write_jsonl: Write) -> None:
+    records = [{"context": f"number {n}", "choices": ["a", "b"], "answer": n % 2} for n in range(12)]
+    _, questions = read_questions(write_jsonl(records), "auto", delimiter=" ", group_field="group")
+    drawn = {question.contexts[0].partition("\n\n")[0] for question in with_shots(questions, questions, 1, seed=0)}
+    assert len(drawn) > 3, "not the same examples before all, whose luck would be everyone's"
+
+
+def test_the_interval_of_ties_among_three_is_right(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    alike = {"context": "one", "choices": ["two"] * 3, "answer": 1}
+    found = measured(causal, tokenizer, f"choices:{write_jsonl([alike] * 4)} controls=[]")
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "chance"):
+        assert found["all", name].value == pytest.approx(100 / 3)
+    assert found["all", "ties"].value == 4
+
+
+def test_the_error_of_a_perplexity_is_that_of_its_logarithm(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write
+) -> None:
+    records = RECORDS["lambada"]
+    found = measured(causal, tokenizer, f"choices:{write_jsonl(records)}")["all", "perplexity"]
+    texts = [record["text"].rpartition(" ") for record in records]
+    nats = [-by_hand(causal, tokenizer, context, f" {word}") for context, _, word in texts]
+    assert found.value == pytest.approx(math.exp(np.mean(nats)))
+    assert found.se == pytest.approx(found.value * np.std(nats, ddof=1) / math.sqrt(len(nats)))
 
 
 def test_a_quick_look_draws_questions(causal: Transformer, tokenizer: Tokenizer, write_jsonl: Write) -> None:

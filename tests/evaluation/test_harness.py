@@ -27,9 +27,9 @@ class Request:
 
 
 def bridge(target: Path, **changes: Any) -> Any:
-    from picolm.assembly.harness import TargetModel
+    from picolm.assembly.harness import HarnessTarget
 
-    return TargetModel(str(target), **changes)
+    return HarnessTarget(str(target), **changes)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import picolm
-from picolm.evaluation.continuations import encode_continuations, score_once
+from picolm.evaluation.continuations import encode_continuations
 from picolm.evaluation.masked import MaskedScorer
-from picolm.evaluation.scoring import CausalScorer
+from picolm.evaluation.scoring import CausalScorer, score_passages
 
 from .conftest import TEXTS, engine
 
@@ -94,10 +94,10 @@ def test_continuations_equal_those_of_minicons(saved: Saved) -> None:
     theirs = scorer.IncrementalLMScorer(str(directory), "cpu").conditional_score(
         contexts, rest, reduction=lambda scores: scores.sum().item()
     )
-    ours = score_once(
-        engine(model),
-        encode_continuations(tokenizer, contexts, [f" {text}" for text in rest], bos=0, begin="empty", places=contexts),
+    passages = encode_continuations(
+        tokenizer, contexts, [f" {text}" for text in rest], bos=0, begin="empty", places=contexts
     )
+    ours = [log_p.sum() for log_p in score_passages(engine(model), passages)]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 

@@ -136,27 +136,14 @@ def evaluate(
     return [row for model in found.models for row in examination.of(model, again=again, progress=progress)]
 
 
-def open_engine(
-    target: Path | str,
-    *,
-    precision: Precision = "fp32",
-    batch_tokens: int | None = None,
-    device: str = "auto",
-    trusted: Sequence[str] = (),
-    trust: bool = False,
-) -> tuple[Engine, Material]:
-    """Open one model to be asked, with what stands beside it; arguments as in `evaluate`.
+def open_engine(target: Path | str, conditions: Conditions = Conditions()) -> tuple[Engine, Material]:
+    """Open one model to be asked, with what stands beside it.
 
     Args:
         target: a run (its newest checkpoint), a checkpoint or a model directory.
-        precision: of matrix products.
-        batch_tokens: positions that are read at once.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        trusted: interventions whose code may run.
-        trust: as in `picolm.open_model`.
+        conditions: how it is read.
     """
     found = resolve(Path(target), "last", None)
-    conditions = Conditions(precision, batch_tokens, device, trusted, trust)
     return _Opened(found.models[0], conditions).engine, found.material()
 
 

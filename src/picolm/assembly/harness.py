@@ -12,7 +12,7 @@ from typing import Any, get_args
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.registry import register_model
 
-from picolm.assembly.evaluating import open_engine
+from picolm.assembly.evaluating import Conditions, open_engine
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.harness import HarnessModel
 from picolm.evaluation.scoring import Precision
@@ -22,7 +22,7 @@ ARGUMENTS = ("target", "precision", "batch_tokens", "seed", "trusted", "trust")
 
 
 @register_model(NAME)
-class TargetModel(HarnessModel):
+class HarnessTarget(HarnessModel):
     """The model of a target, opened by the harness's `model_args`.
 
     Args:
@@ -59,9 +59,8 @@ class TargetModel(HarnessModel):
             raise PicoLMError(f"a model of PicoLM's takes no argument '{name}'{nearest(name, ARGUMENTS)}")
         if precision not in get_args(Precision):
             raise PicoLMError(f"precision={precision} is neither fp32 nor bf16")
-        engine, material = open_engine(
-            str(target), precision=precision, batch_tokens=batch_tokens, trusted=trusted, trust=trust
-        )
+        conditions = Conditions(precision, batch_tokens, trusted=trusted, trust=trust)
+        engine, material = open_engine(str(target), conditions)
         if not material.is_causal:
             raise PicoLMError(f"{target} is a masked model, which continues no text: lm-eval cannot ask it")
         super().__init__(engine, material.tokenizer, bos=material.bos, seed=seed)
@@ -71,10 +70,10 @@ def run_harness(target: str, arguments: Sequence[str], *, trusted: Sequence[str]
     """Run `lm_eval run` with a model of PicoLM's.
 
     Args:
-        target: as in `TargetModel`.
+        target: as in `HarnessTarget`.
         arguments: the harness's own, such as `["--tasks", "arc_easy"]`.
-        trusted: as in `TargetModel`.
-        trust: as in `TargetModel`.
+        trusted: as in `HarnessTarget`.
+        trust: as in `HarnessTarget`.
 
     Raises:
         PicoLMError: the harness refuses what it was asked, such as a task that it does not have.

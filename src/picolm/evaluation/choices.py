@@ -6,7 +6,7 @@ Prompts, tokens and normalizations are those of lm-evaluation-harness, so that f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -34,6 +34,8 @@ Control = Literal["unigram", "shortest", "longest", "constant", "untrained"]
 ALL_CONTROLS: tuple[Control, ...] = ("unigram", "shortest", "longest", "constant", "untrained")
 _ALONE = {"bos": "", "answer": "Answer:"}
 """What stands before a choice whose probability without its question is asked for."""
+_UNTRAINED = "untrained.f8"
+"""The scores of the untrained model, float64 in little-endian order."""
 
 
 class ChoicesSettings(Section):
@@ -81,6 +83,17 @@ class MultipleChoice(Task):
         self._alone: list[Passage] = []
         self._is_cut: IntArray = np.empty(0, dtype=np.int64)
         self._controls: dict[str, Answers] = {}
+        self._untrained: FloatArray | None = None
+
+    def shared_files(self) -> Mapping[str, bytes]:
+        """What the untrained model gives: it is the same beside every checkpoint."""
+        return {} if self._untrained is None else {_UNTRAINED: self._untrained.astype("<f8").tobytes()}
+
+    def recall(self, shared: Mapping[str, bytes]) -> None:
+        """Spare the untrained model where it was asked before."""
+        stored = np.frombuffer(shared.get(_UNTRAINED, b"")[: 8 * self._n_scores], dtype="<f8")
+        if "untrained" in self.settings.controls and len(stored) == self._n_scores:
+            self._untrained = stored
 
     def sources(self) -> dict[str, str]:
         """The file of questions and that of the examples."""
@@ -111,18 +124,22 @@ class MultipleChoice(Task):
     def measure(self, subject: Subject) -> Found:
         """Let a model answer, and what is compared with it."""
         assert self._material is not None
-        needs_untrained = "untrained" in self.settings.controls and "untrained" not in self._controls
+        needs_untrained = "untrained" in self.settings.controls and self._untrained is None
         subject.meter.expect((len(self._passages) + len(self._alone)) * (2 if needs_untrained else 1))
-        answers = self._answers(subject.engine, subject)
+        answers = self._answers(self._scores(subject.engine, subject))
         if needs_untrained:
             engine = subject.engine
             model = self._material.untrained().to(engine.device)
             twin = Engine(model, engine.device, engine.precision, engine.batch_tokens)
             # The same for every checkpoint.
-            self._controls["untrained"] = self._answers(twin, subject)
-        return Found(
-            [figure for subset, places in self._subsets() for figure in self._figures(answers, subset, places)]
-        )
+            self._untrained = self._scores(twin, subject)
+        compared = dict(self._controls)
+        if self._untrained is not None:
+            compared["untrained"] = self._answers(self._untrained)
+        figures: list[Figure] = []
+        for subset, places in self._subsets():
+            figures += self._figures(answers, compared, subset, places)
+        return Found(figures)
 
     def _read(self) -> tuple[FormatName, list[Question]]:
         s = self.settings
@@ -167,14 +184,25 @@ class MultipleChoice(Task):
         """Whether what is scored is no choice, so that nothing is to be normalized: its length is the same for all."""
         return self._form in ("winogrande", "lambada")
 
-    def _answers(self, engine: Engine, subject: Subject) -> Answers:
+    @property
+    def _n_scores(self) -> int:
+        """How many numbers are found of one model."""
+        return 2 * len(self._passages) if self._form == "lambada" else len(self._passages) + len(self._alone)
+
+    def _scores(self, engine: Engine, subject: Subject) -> FloatArray:
+        """Log-probabilities of choices, then of choices alone; of last words, behind whether they are the likeliest."""
         if self._form == "lambada":
             written = score_written(engine, self._passages, subject.meter.advance)
-            right = np.array([float(one.is_greedy) for one in written])
-            return Answers({"accuracy": right}, nats=-np.array([float(one.log_p.sum()) for one in written]))
+            return np.array([*(one.is_greedy for one in written), *(one.log_p.sum() for one in written)], dtype=float)
         # Together: a choice without a context is the same passage twice, and must have the same score to the last bit.
-        scored = score_passages(engine, [*self._passages, *self._alone], subject.meter.advance)
-        log_p, alone = np.split(np.array([float(own.sum()) for own in scored]), [len(self._passages)])
+        found = score_passages(engine, [*self._passages, *self._alone], subject.meter.advance)
+        return np.array([float(log_p.sum()) for log_p in found])
+
+    def _answers(self, found: FloatArray) -> Answers:
+        if self._form == "lambada":
+            is_greedy, last_word = np.split(found, 2)
+            return Answers({"accuracy": is_greedy}, nats=-last_word)
+        log_p, alone = np.split(found, [len(self._passages)])
         ballot = self._ballot
         scores = {"": log_p, **({} if self._is_partial else self._normalized(log_p, alone))}
         means = {"answer_probability": ballot.probabilities(log_p)}
@@ -203,7 +231,7 @@ class MultipleChoice(Task):
         """Answer by what needs no model; return what decides about it."""
         wanted = self.settings.controls
         facts: dict[str, Any] = {"untrained_seed": material.untrained_seed} if "untrained" in wanted else {}
-        self._controls = {}
+        self._controls, self._untrained = {}, None
         if self._form == "lambada":
             # Nothing is given to choose from.
             return facts
@@ -221,7 +249,9 @@ class MultipleChoice(Task):
             self._controls[name] = Answers({"accuracy": self._ballot.outcomes(own)}, {"ties": self._ballot.ties(own)})
         return facts
 
-    def _figures(self, answers: Answers, subset: str, places: list[int]) -> list[Figure]:
+    def _figures(
+        self, answers: Answers, compared: Mapping[str, Answers], subset: str, places: list[int]
+    ) -> list[Figure]:
         s, n = self.settings, len(places)
         outcomes = answers.outcomes["accuracy"][places]
         accuracy, *rest = answers.figures(subset, places)
@@ -229,8 +259,8 @@ class MultipleChoice(Task):
         figures = [accuracy, *accuracy_interval(subset, outcomes, draws=s.bootstrap, seed=s.seed), *chance, *rest]
         figures.append(Figure(subset, "cut", int(self._is_cut[places].sum()), None, n))
         for name in s.controls:
-            if name in self._controls:
-                figures += self._controls[name].figures(subset, places, f"_{name}")
+            if name in compared:
+                figures += compared[name].figures(subset, places, f"_{name}")
         return figures
 
     def _chance(self, places: Sequence[int]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,8 @@ class Generation(Task):
             raise PicoLMError(f"{material.name} is a masked model, which generates no text: it predicts no next token")
         self._material = material
         self._prompts = self._read()
-        for prompt in self._prompts:
-            if self._prompts.count(prompt) > 1:
+        for prompt, times in Counter(self._prompts).items():
+            if times > 1:
                 raise PicoLMError(f"the prompt '{prompt}' stands twice and would be continued alike: ask for count=2")
         return {
             **self.settings.model_dump(mode="json", exclude={"prompts", "prompt_field"}),
