@@ -521,6 +521,9 @@ class Observer:
     def timed(self, record: Mapping[str, Any]) -> None:
         """A line was written to `timings.jsonl`."""
 
+    def evaluating(self, what: str, done: int, total: int) -> None:
+        """Training waits for an evaluation: what is asked, and how many of its items are done."""
+
     def ended(self, step: int) -> None:
         """The loop has ended after `step` updates, for whatever reason."""
 

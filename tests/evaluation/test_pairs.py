@@ -298,3 +298,40 @@ def test_the_supplement_is_read_whole(shared_data: Path) -> None:
         "turn_taking": 280,
     }
     assert any("\n" in pair.good for pair in pairs)
+
+
+def test_the_twelve_terms_of_the_paper_stand_beside_the_thirteen_of_its_files(
+    causal: Transformer, tokenizer: Tokenizer, write_jsonl: Callable[..., Path]
+) -> None:
+    terms = {"a": "argument_structure", "b": "argument_structure", "c": "s-selection", "d": "binding"}
+    words = ["one", "two", "three", "four", "five", "six", "seven"]
+    records = [
+        {
+            "sentence_good": f"{words[i]} {words[j]}",
+            "sentence_bad": f"{words[j]} {words[i]} {words[i]}",
+            "UID": name,
+            "linguistics_term": term,
+        }
+        for place, (name, term) in enumerate(terms.items())
+        for i, j in [(place, k) for k in range(7) if k != place][: 3 + place]
+    ]
+    found = measured(causal, tokenizer, f"pairs:{write_jsonl(records)} reduction=mean")
+    by_paradigm = {name: found[f"paradigm/{name}", "accuracy"].value for name in terms}
+    whole = np.mean([by_paradigm[name] for name in "abc"])
+    assert found["term/argument_structure+s-selection", "accuracy"].value == pytest.approx(whole)
+    assert found["all", "accuracy_over_12_terms"].value == pytest.approx((whole + by_paradigm["d"]) / 2)
+    thirteen = (np.mean([by_paradigm["a"], by_paradigm["b"]]), by_paradigm["c"], by_paradigm["d"])
+    assert found["all", "accuracy_over_terms"].value == pytest.approx(np.mean(thirteen))
+    assert len({*by_paradigm.values()}) > 1, "else every mean is the same"
+
+
+def test_the_untrained_model_is_asked_once_for_all_checkpoints_and_calls(
+    causal: Transformer, tokenizer: Tokenizer, pairs_file: Path
+) -> None:
+    first = parse_task(f"pairs:{pairs_file}")
+    first.prepare(material(causal, tokenizer))
+    figures = first.measure(Subject(engine(causal))).figures
+    second = parse_task(f"pairs:{pairs_file}")
+    second.prepare(material(causal, tokenizer, untrained=lambda: pytest.fail("it was asked again")))
+    second.recall(first.shared_files())
+    assert second.measure(Subject(engine(causal))).figures == figures

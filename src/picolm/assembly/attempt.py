@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,9 +39,12 @@ from picolm.training.recorder import Recorder
 from picolm.training.shown import Shown
 from picolm.training.state import TrainingState
 from picolm.training.structure import Active, Structure
-from picolm.training.trainer import Trainer
+from picolm.training.trainer import Evaluation, Trainer
 from picolm.training.validation import Validation
 from picolm.training.writer import Writer
+
+MakeEvaluation = Callable[[RunDirectory, Interruption, Sequence[Observer]], Evaluation]
+"""(the run, what may end it early, who is told how far an evaluation is) -> what the trainer calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Watch:
     observers: Sequence[Observer]
     measurements: Sequence[Measurement]
     interruption: Interruption | None
+    evaluation: MakeEvaluation | None = None
+    """Makes what asks checkpoints as soon as they are there; None: nothing is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,8 @@ def attempt(
         watching = [*watch.observers, *trackers(config.tracking, run.path)]
         try:
             told = {**run.identity, "steps": config.training.steps, "first": parts.batches.first, "forecast": expected}
-            _first_rank(run, ingredients, parts, ranks, ledger, watching, watch.measurements, interruption, told)
+            looking = replace(watch, observers=watching, interruption=interruption)
+            _first_rank(run, ingredients, parts, ranks, ledger, looking, told)
         finally:
             # Also when the run was stopped: then the page is wanted most.
             write_run_report(run)
@@ -191,6 +197,7 @@ def _trainer(
     recorder: Recorder | None = None,
     checkpoints: Checkpoints | None = None,
     capture: Capture | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Trainer:
     config, held_out = ingredients.config, _held_out(ingredients.data)
     average = WeightAverage(parts.structure.objective, config.training.ema) if config.training.ema else None
@@ -205,6 +212,7 @@ def _trainer(
         checkpoints=checkpoints,
         average=average,
         capture=capture,
+        evaluation=evaluation,
         ranks=ranks,
     )
     if parts.state is not None:
@@ -218,12 +226,12 @@ def _first_rank(
     parts: Parts,
     ranks: Ranks,
     ledger: Ledger,
-    observers: Sequence[Observer],
-    measurements: Sequence[Measurement],
-    interruption: Interruption,
+    watch: Watch,
     told: Mapping[str, Any],
 ) -> None:
-    """Train on the rank that records, captures and saves."""
+    """Train on the rank that records, captures, saves and evaluates."""
+    interruption, observers = watch.interruption, watch.observers
+    assert interruption is not None
     config, structure, first = ingredients.config, parts.structure, parts.batches.first
     recorder = Recorder(
         run,
@@ -248,10 +256,19 @@ def _first_rank(
             writer=writer,
             device=structure.device,
             done=first,
-            measurements=measurements,
+            measurements=watch.measurements,
             committed=ledger.committed,
         )
-        trainer = _trainer(ingredients, parts, ranks, recorder=recorder, checkpoints=checkpoints, capture=capture)
+        evaluation = watch.evaluation(run, interruption, observers) if watch.evaluation else None
+        trainer = _trainer(
+            ingredients,
+            parts,
+            ranks,
+            recorder=recorder,
+            checkpoints=checkpoints,
+            capture=capture,
+            evaluation=evaluation,
+        )
         done = _observed(trainer, told, interruption, observers)
         if done == config.training.steps and config.objective.kind == "causal":
             _sample(recorder, structure.objective, ingredients, config)

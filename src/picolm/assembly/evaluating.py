@@ -1,116 +1,91 @@
-"""From a run or a model directory to rows: which models it has, what stands beside them, what is done already."""
+"""Asking models what they know: which tasks, under which conditions, and what is done already."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from picolm.assembly.ingredients import reopen
-from picolm.assembly.models import model_directory, open_model
-from picolm.config import schema
-from picolm.data.prepared import TokenData
-from picolm.data.split import Split
-from picolm.errors import PicoLMError, to_standard_error
+from picolm.assembly.models import open_model
+from picolm.assembly.targets import Steps, TargetModel, resolve
+from picolm.errors import PicoLMError
 from picolm.evaluation.progress import Meter, Progress
 from picolm.evaluation.scoring import Engine, Precision
-from picolm.evaluation.task import Found, Material, Subject, Task, parse_task
-from picolm.model.files import locate_tensors, read_json
-from picolm.model.huggingface import LIVE, model_config
-from picolm.model.initialization import build_model
-from picolm.model.interface import LanguageModel
+from picolm.evaluation.task import Figure, Found, Material, Subject, Task, parse_task
 from picolm.runs.attempt import describe_attempt
-from picolm.runs.digest import sha256_of_file, sha256_of_json
-from picolm.runs.directory import RUN_FILE, Checkpoint, RunDirectory
-from picolm.runs.evaluations import FOLDER, Evaluated, Part
-from picolm.text.tokenizer import Tokenizer
+from picolm.runs.evaluations import FOLDER, Evaluated, Part, shared_files
 from picolm.training.numerics import choose_device
-
-Steps = Literal["all", "last"] | int | Sequence[int]
-"""Which checkpoints of a run: all that are there, the newest, or those after so many steps."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
-    """One model of a target: its directory and, where that is known, its step."""
+class Conditions:
+    """How models are read.
 
-    directory: Path
-    step: int | None
+    Attributes:
+        precision: `fp32`, or `bf16` for matrix products in bfloat16.
+        batch_tokens: positions that are read at once; None: what suits the device.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        trusted: interventions outside of PicoLM whose code may run, as in `picolm.open_model`.
+        trust: as in `picolm.open_model`.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.directory.name if self.step is None else f"step {self.step:,}"
-
-    def hash(self) -> str:
-        """SHA-256 over the weights' files."""
-        files = sorted(set(locate_tensors(self.directory).values()))
-        return sha256_of_json([sha256_of_file(file) for file in files])
+    precision: Precision = "fp32"
+    batch_tokens: int | None = None
+    device: str = "auto"
+    trusted: Sequence[str] = ()
+    trust: bool = False
 
 
-@dataclass(frozen=True)
-class _Target:
-    """What is evaluated, and what stands beside it."""
+class Examination:
+    """Tasks that have read their data for the models of one target, and the place where what they find is kept.
 
-    path: Path
-    models: tuple[_Model, ...]
-    run: RunDirectory | None
-    progress: Progress | None = field(default=None, compare=False)
+    Args:
+        tasks: what is asked.
+        material: what stands beside the models.
+        folder: `eval/`; None: nothing is kept.
+        conditions: how models are read.
 
-    @property
-    def _first(self) -> Path:
-        return self.models[0].directory
+    Raises:
+        PicoLMError: there is no task, two have one name, or the data of one are not what they must be.
+    """
 
-    @cached_property
-    def config(self) -> schema.Model:
-        """The models' configuration, with the initial values that the run had."""
-        if self.run is not None:
-            return schema.Model.model_validate(self.run.identity["config"]["model"])
-        return model_config(read_json(self._first / "config.json"), origin=self._first / "config.json")
+    def __init__(
+        self, tasks: Sequence[Task], material: Material, folder: Path | None, conditions: Conditions = Conditions()
+    ) -> None:
+        _refuse_twins(tasks)
+        # Before any data are read: a device that is not there is a mistake that takes no time to find.
+        choose_device(conditions.device, "--device")
+        self.tasks, self.folder, self.conditions = tasks, folder, conditions
+        self._identities: list[Mapping[str, Any]] = []
+        for task in tasks:
+            identity = {"label": task.label, **task.prepare(material), "precision": conditions.precision}
+            self._identities.append(identity)
+            if folder is not None:
+                task.recall(shared_files(Part(folder, None, task.kind, identity)))
+        self._made = _made()
 
-    def material(self) -> Material:
-        """What tasks are handed."""
-        tokenizer = Tokenizer.load(self._first / "tokenizer.json")
-        seed = 0 if self.run is None else int(self.run.identity["seeds"]["init"])
-        return Material(
-            name=str(self.path),
-            tokenizer=tokenizer,
-            bos=self._bos(tokenizer),
-            window=self.config.max_length,
-            is_causal=self.config.attention == "causal",
-            training=self._training,
-            held_out=self._held_out,
-            untrained=partial(self._untrained, seed),
-            untrained_seed=seed,
-        )
+    def of(self, model: TargetModel, *, again: bool = False, progress: Progress | None = None) -> list[Evaluated]:
+        """Ask one model everything that it was not asked before.
 
-    def _bos(self, tokenizer: Tokenizer) -> int:
-        """The token that the directory says begins a text; else the one that parts documents."""
-        file = self._first / "config.json"
-        named = read_json(file).get("bos_token_id") if file.is_file() else None
-        assert self.config.vocab_size is not None
-        is_id = isinstance(named, int) and 0 <= named < self.config.vocab_size
-        return int(named) if is_id and named is not None else tokenizer.separator_id
-
-    def _untrained(self, seed: int) -> LanguageModel:
-        return build_model(self.config, seed)
-
-    def _training(self) -> Split | None:
-        # Counting words is not worth preparing a corpus anew.
-        if self.run is None or not Path(self.run.identity["data"]["directory"]).is_dir():
-            return None
-        with suppress(PicoLMError):
-            data = TokenData.open(self.run.identity["data"]["directory"], verify="sizes")
-            return data.split("train") if data.fingerprint == self.run.identity["data"]["fingerprint"] else None
-        return None
-
-    def _held_out(self) -> Split | None:
-        if self.run is None:
-            return None
-        split = reopen(self.run, self.progress).data.split("validation")
-        return split if split.n_documents else None
+        Args:
+            model: of the target.
+            again: whether what is there already is measured again.
+            progress: told how far it is.
+        """
+        opened = _Opened(model, self.conditions)
+        rows: list[Evaluated] = []
+        for task, identity in zip(self.tasks, self._identities, strict=True):
+            part = Part(self.folder or Path(), model.step, task.kind, identity)
+            done = None if again or self.folder is None else part.rows(opened.hash)
+            if done is None:
+                found = _measured(opened, task, progress)
+                done = [_row(model.step, task.label, figure) for figure in found.figures]
+                if self.folder is not None:
+                    part.write(done, {**_facts(opened, task), "made": self._made}, found.files, task.shared_files())
+            rows += done
+        return rows
 
 
 def evaluate(
@@ -122,6 +97,7 @@ def evaluate(
     again: bool = False,
     precision: Precision = "fp32",
     batch_tokens: int | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
     trusted: Sequence[str] = (),
     trust: bool = False,
@@ -140,6 +116,7 @@ def evaluate(
         again: whether what is there already is measured again.
         precision: `fp32`, or `bf16` for matrix products in bfloat16.
         batch_tokens: positions that are read at once; None: what suits the device.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         progress: told (what, done, total).
         trusted: interventions outside of PicoLM whose code may run, as in `picolm.open_model`.
         trust: as in `picolm.open_model`.
@@ -152,34 +129,18 @@ def evaluate(
     """
     asked = [parse_task(task) if isinstance(task, str) else task for task in tasks]
     _refuse_twins(asked)
-    asked_of = _resolve(Path(target), checkpoints, progress)
-    folder = Path(out) if out is not None else None if asked_of.run is None else asked_of.run.path / FOLDER
-    material = asked_of.material()
-    identities = [{**task.prepare(material), "precision": precision} for task in asked]
-    rows: list[Evaluated] = []
-    made = _made()
-    for model in asked_of.models:
-        opened = _Opened(model, precision, batch_tokens, trusted, trust)
-        for task, identity in zip(asked, identities, strict=True):
-            part = Part(folder or Path(), model.step, task.kind, {"label": task.label, **identity})
-            done = None if again or folder is None else part.rows(opened.hash)
-            if done is None:
-                found = _measured(opened, task, progress)
-                done = [Evaluated(model.step, task.label, *figure) for figure in found.figures]
-                if folder is not None:
-                    part.write(done, {**_facts(opened, task), "made": made}, found.files, task.shared_files())
-            rows += done
-    return rows
+    found = resolve(Path(target), checkpoints, progress)
+    folder = Path(out) if out is not None else None if found.run is None else found.run.path / FOLDER
+    conditions = Conditions(precision, batch_tokens, device, trusted, trust)
+    examination = Examination(asked, found.material(), folder, conditions)
+    return [row for model in found.models for row in examination.of(model, again=again, progress=progress)]
 
 
 class _Opened:
     """A model that is opened when a task first asks for it."""
 
-    def __init__(
-        self, model: _Model, precision: Precision, batch_tokens: int | None, trusted: Sequence[str], trust: bool
-    ) -> None:
-        self.model, self._precision, self._batch_tokens = model, precision, batch_tokens
-        self._open = partial(open_model, trusted=trusted, trust=trust)
+    def __init__(self, model: TargetModel, conditions: Conditions) -> None:
+        self.model, self._conditions = model, conditions
 
     @cached_property
     def hash(self) -> str:
@@ -187,12 +148,19 @@ class _Opened:
 
     @cached_property
     def engine(self) -> Engine:
-        model, _ = self._open(self.model.directory)
-        device = choose_device("auto")
+        asked = self._conditions
+        model, _ = open_model(self.model.directory, trusted=asked.trusted, trust=asked.trust)
+        device = choose_device(asked.device, "--device")
         # Weights that were stored in less are computed with in float32, which is exact.
         if any(parameter.dtype.itemsize < 4 for parameter in model.parameters()):
             model = model.float()
-        return Engine(model.to(device), device, self._precision, self._batch_tokens)
+        return Engine(model.to(device), device, asked.precision, asked.batch_tokens)
+
+
+def _row(step: int | None, label: str, figure: Figure) -> Evaluated:
+    """A figure in the very types that it is read back with: counts are whole numbers in memory, and floats on disk."""
+    se = None if figure.se is None else float(figure.se)
+    return Evaluated(step, label, figure.subset, figure.metric, float(figure.value), se, int(figure.n))
 
 
 def _measured(opened: _Opened, task: Task, progress: Progress | None) -> Found:
@@ -218,52 +186,3 @@ def _refuse_twins(tasks: Sequence[Task]) -> None:
     for label in labels:
         if labels.count(label) > 1:
             raise PicoLMError(f"two tasks are called '{label}': their rows could not be told apart")
-
-
-def _resolve(target: Path, checkpoints: Steps, progress: Progress | None) -> _Target:
-    if (target / RUN_FILE).is_file() or not target.is_dir():
-        run = RunDirectory.open(target)
-        models = tuple(_Model(checkpoint.path, checkpoint.step) for checkpoint in _chosen(run, checkpoints))
-        return _Target(target, models, run, progress)
-    if checkpoints not in ("last", "all"):
-        raise PicoLMError(f"{target} is no run: it has no checkpoints to choose from")
-    directory = model_directory(target)
-    home = directory.resolve().parent.parent
-    if (home / RUN_FILE).is_file():
-        run = RunDirectory.open(home)
-        steps = [checkpoint.step for checkpoint in run.checkpoints if checkpoint.path.name == directory.resolve().name]
-        if steps:
-            return _Target(target, (_Model(directory, steps[0]),), run, progress)
-    if (directory / LIVE).is_file():
-        raise PicoLMError(f"{directory} has no twin in transformers and is opened within its run only, as a checkpoint")
-    return _Target(target, (_Model(directory, None),), None, progress)
-
-
-def _chosen(run: RunDirectory, wanted: Steps) -> list[Checkpoint]:
-    if wanted == "last":
-        newest, damage = run.latest_checkpoint()
-        for sentence in damage:
-            to_standard_error(sentence)
-        if newest is None:
-            raise PicoLMError(damage[0] if damage else f"run {run.path} has no checkpoint yet")
-        return [newest]
-    there = {checkpoint.step: checkpoint for checkpoint in run.checkpoints}
-    if not there:
-        raise PicoLMError(f"run {run.path} has no checkpoint yet")
-    if wanted == "all":
-        return [checkpoint for checkpoint in there.values() if not _damaged(checkpoint)]
-    steps = [wanted] if isinstance(wanted, int) else [int(step) for step in wanted]
-    for step in steps:
-        if step not in there:
-            steps_there = ", ".join(map(str, there))
-            raise PicoLMError(f"run {run.path} has no checkpoint of step {step}; it has those of {steps_there}")
-        if damage := there[step].damaged():
-            raise PicoLMError(damage[0])
-    return [there[step] for step in sorted(set(steps))]
-
-
-def _damaged(checkpoint: Checkpoint) -> bool:
-    damage = checkpoint.damaged()
-    for sentence in damage:
-        to_standard_error(f"{sentence}; step {checkpoint.step} is left out")
-    return bool(damage)

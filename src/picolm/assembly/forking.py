@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from picolm.assembly.attempt import Watch, active_of, attempt
-from picolm.assembly.ingredients import Ingredients, identity, reopen_as
-from picolm.assembly.training import code_hashes, place_for
+from picolm.assembly.ingredients import Ingredients, code_hashes, identity, reopen_as
+from picolm.assembly.scheduled import scheduled_evaluation
+from picolm.assembly.training import place_for
 from picolm.config import schema
 from picolm.config.loading import Overrides, build_config, changed
 from picolm.data.preparation import Progress
@@ -89,6 +91,7 @@ def fork(
             return run
         place = place_for(name, parent.name, parent.path.parent if runs_dir is None else Path(runs_dir))
         checkpoint = _checkpoint(parent, at)
+        watch = replace(watch, evaluation=scheduled_evaluation(place, ingredients, loaded))
         lineage = describe_parent(parent, at, place, None if checkpoint is None else seal_of(checkpoint.path))
         dropped = [item for item in former if item.name not in {other.name for other in loaded}]
         run = RunDirectory.create(

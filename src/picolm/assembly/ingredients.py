@@ -171,3 +171,8 @@ def identity(
         "parent": parent,
         "interventions": [item.plain() for item in loaded],
     }
+
+
+def code_hashes(run: RunDirectory) -> dict[str, str]:
+    """SHA-256 of the code that a run was made with, by `use`, of interventions outside of PicoLM."""
+    return {item["use"]: item["sha256"] for item in run.identity.get("interventions", []) if "sha256" in item}

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from picolm.assembly.attempt import active_of
-from picolm.assembly.ingredients import reopen
-from picolm.assembly.training import code_hashes
+from picolm.assembly.ingredients import code_hashes, reopen
 from picolm.config import schema
 from picolm.errors import PicoLMError, to_standard_error
 from picolm.interventions.loading import Trust, load_interventions

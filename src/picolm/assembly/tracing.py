@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from picolm.assembly.attempt import active_of
-from picolm.assembly.ingredients import order, prepare, reopen
-from picolm.assembly.training import code_hashes
+from picolm.assembly.ingredients import code_hashes, order, prepare, reopen
 from picolm.config.loading import Overrides, load_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from picolm.assembly.attempt import Watch, attempt, forecast_of
-from picolm.assembly.ingredients import Ingredients, identity, prepare, reopen
+from picolm.assembly.ingredients import Ingredients, code_hashes, identity, prepare, reopen
+from picolm.assembly.scheduled import scheduled_evaluation
 from picolm.config import schema
 from picolm.config.loading import build_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError, to_standard_error
+from picolm.evaluation.task import parse_task
 from picolm.interventions.loading import Loaded, Trust, load_interventions
 from picolm.runs.attempt import describe_attempt
 from picolm.runs.directory import RUN_FILE, RunDirectory, free_name
@@ -78,6 +81,8 @@ def train(
             return run
         path = place_for(name, stem, Path(runs_dir))
         check_room(ingredients.config, path)
+        # Reads what will be asked: bad data are found before anything is made.
+        watch = replace(watch, evaluation=scheduled_evaluation(path, ingredients, loaded))
         run = RunDirectory.create(path, identity(ingredients, path.name, loaded))
         with RunLock(run.path):
             with Ledger(run.path) as ledger:
@@ -149,6 +154,7 @@ def _go_on(
     if not point.warnings and read_ledger(run.path).ended == ingredients.config.training.steps:
         ranks.tell(False)
         return
+    watch = replace(watch, evaluation=scheduled_evaluation(run.path, ingredients, loaded))
     warnings = [*point.warnings, *_other_conditions(run, ingredients.config), *make_ready(run, point)]
     for sentence in warnings:
         warn(sentence)
@@ -207,13 +213,10 @@ def place_for(name: str | None, stem: str, runs_dir: Path) -> Path:
     return path
 
 
-def code_hashes(run: RunDirectory) -> dict[str, str]:
-    """SHA-256 of the code that a run was made with, by `use`, of interventions outside of PicoLM."""
-    return {item["use"]: item["sha256"] for item in run.identity.get("interventions", []) if "sha256" in item}
-
-
 def _checked(config: schema.Config, trust: Trust) -> tuple[Loaded, ...]:
-    """What shows before anything is prepared: device, trackers, interventions."""
+    """What shows before anything is prepared: device, trackers, questions, interventions."""
     choose_device(config.training.device)
+    for words in config.evaluation.tasks:
+        parse_task(words)
     require(config.tracking)
     return load_interventions(config.interventions, trust)

@@ -26,6 +26,7 @@ def evaluate(
     batch_tokens: Annotated[
         int | None, typer.Option("--batch-tokens", min=1, help="Positions read at once; changes nothing but speed.")
     ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     paradigms: Annotated[
         bool, typer.Option("--paradigms", help="Show every paradigm, not only larger groups.")
     ] = False,
@@ -56,6 +57,7 @@ def evaluate(
             again=again,
             precision=_precision(precision),
             batch_tokens=batch_tokens,
+            device=device,
             progress=progress,
             trusted=trusted(with_),
             trust=trust,

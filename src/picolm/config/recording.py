@@ -75,6 +75,22 @@ class Probe(Section):
     sequences: Positive = Field(32, description="rows of `data.sequence_length` tokens")
 
 
+class Evaluation(Steps):
+    """What models are asked while the run goes on, as `picolm evaluate` does later; none by default.
+
+    At the steps of the schedule, and at the end, the model is saved and its checkpoint is asked.
+    """
+
+    tasks: Strings = Field((), description="each as for `picolm evaluate --task`: `pairs:blimp.jsonl.gz`, `perplexity`")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: matrix products in bfloat16")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Evaluation:
+        if not self.tasks and (self.every or self.per_doubling or self.at):
+            raise ValueError("there are steps but no `tasks`: name one, for example tasks=[perplexity]")
+        return self
+
+
 def _positions_or_all(value: object) -> object:
     listed = (value,) if type(value) is int else value
     numbers = isinstance(listed, tuple | list) and listed and all(type(item) is int for item in listed)

@@ -25,7 +25,7 @@ from picolm.config.optimization import (
     Schedule,
     StableDecay,
 )
-from picolm.config.recording import Capture, Checkpoints, ModelSteps, Probe, StateSteps, Steps
+from picolm.config.recording import Capture, Checkpoints, Evaluation, ModelSteps, Probe, StateSteps, Steps
 from picolm.config.section import (
     Count,
     Counts,
@@ -52,6 +52,7 @@ __all__ = [
     "Cosine",
     "Data",
     "Decay",
+    "Evaluation",
     "Init",
     "InverseRoot",
     "Linear",
@@ -308,12 +309,28 @@ class Config(Section):
     validation: Validation = Validation()
     checkpoints: Checkpoints = Checkpoints()
     capture: Capture = Capture()
+    evaluation: Evaluation = Evaluation()
     samples: Samples = Samples()
     seeds: Seeds = Seeds()
     interventions: tuple[Use, ...] = Field((), description="what is changed about training, in order; each in one file")
     tracking: Annotated[tuple[Literal["tensorboard", "trackio", "wandb"], ...], BeforeValidator(one_is_a_list)] = Field(
         (), description="trackers that are fed from the log, each an extra of its name; files stay in the run"
     )
+
+    def model_steps(self) -> list[int]:
+        """After which updates the model is saved to stay, ascending; captures and evaluations refer to it."""
+        steps = self.training.steps
+        wanted = (self.checkpoints.model, self.capture, self.evaluation)
+        return sorted({steps, *(step for schedule in wanted for step in schedule.up_to(steps))})
+
+    def keeps_model(self, step: int) -> bool:
+        """Whether `step` is one of `model_steps`."""
+        wanted = (self.checkpoints.model, self.capture, self.evaluation)
+        return step == self.training.steps or any(schedule.includes(step) for schedule in wanted)
+
+    def asks(self, step: int) -> bool:
+        """Whether the model after `step` updates is evaluated in the run."""
+        return bool(self.evaluation.tasks) and (step == self.training.steps or self.evaluation.includes(step))
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Config:

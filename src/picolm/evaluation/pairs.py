@@ -21,6 +21,11 @@ from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.digest import sha256_of_file
 
 Control = Literal["unigram", "length", "constant", "untrained"]
+_PARTED = ("term/argument_structure", "term/s-selection")
+_WHOLE = "term/argument_structure+s-selection"
+"""One term in the paper (Warstadt et al. 2020), two in its files."""
+_UNTRAINED = "untrained.u8"
+"""Twice the outcome of each pair, a byte each."""
 ALL_CONTROLS: tuple[Control, ...] = ("unigram", "length", "constant", "untrained")
 
 
@@ -62,6 +67,17 @@ class MinimalPairs(Task):
         self._pairs: list[Pair] = []
         self._material: Material | None = None
         self._controls: dict[str, FloatArray] = {}
+
+    def shared_files(self) -> Mapping[str, bytes]:
+        """How the untrained model did: it is the same beside every checkpoint."""
+        if "untrained" not in self._controls:
+            return {}
+        return {_UNTRAINED: (2 * self._controls["untrained"]).astype(np.uint8).tobytes()}
+
+    def recall(self, shared: Mapping[str, bytes]) -> None:
+        """Spare the untrained model where it was asked before."""
+        if "untrained" in self.settings.controls and len(shared.get(_UNTRAINED, b"")) == len(self._pairs):
+            self._controls["untrained"] = np.frombuffer(shared[_UNTRAINED], dtype=np.uint8) / 2
 
     def sources(self) -> dict[str, str]:
         """The file of pairs and that of the filter."""
@@ -160,7 +176,19 @@ class MinimalPairs(Task):
                 Figure(subset, "accuracy_high", 100 * high, None, found.n),
                 Figure(subset, "ties", ties, None, found.n),
             ]
-        return [*figures, _per_cent("all", "accuracy_over_pairs", share_of(judged))]
+        return [*figures, *self._other_means(shares), _per_cent("all", "accuracy_over_pairs", share_of(judged))]
+
+    def _other_means(self, shares: Mapping[str, Share]) -> list[Figure]:
+        """Means over terms: as they stand in the files, and over the 12 of the paper where files have BLiMP's 13."""
+        terms = {name: members for name, members in self._subsets().items() if name.startswith("term/")}
+        whole = terms.pop(_WHOLE, None)
+        means = {name: mean_of([shares[paradigm] for paradigm in members]) for name, members in terms.items()}
+        figures = [_per_cent("all", "accuracy_over_terms", mean_of(list(means.values())))] if means else []
+        if whole is not None:
+            twelve = [mean for name, mean in means.items() if name not in _PARTED]
+            twelve.append(mean_of([shares[paradigm] for paradigm in whole]))
+            figures.append(_per_cent("all", "accuracy_over_12_terms", mean_of(twelve)))
+        return figures
 
     def _control_figures(self) -> list[Figure]:
         figures = []
@@ -181,6 +209,8 @@ class MinimalPairs(Task):
             for pair in self._pairs:
                 if name := getattr(pair, kind):
                     subsets.setdefault(f"{kind}/{name}", {})[pair.paradigm] = None
+            if kind == "term" and all(part in subsets for part in _PARTED):
+                subsets[_WHOLE] = {name: None for part in _PARTED for name in subsets[part]}
         return {name: list(members) for name, members in subsets.items()}
 
 

@@ -132,8 +132,12 @@ class Task(ABC):
         """Ask one model."""
 
     def shared_files(self) -> Mapping[str, bytes]:
-        """What is the same for all models and is written once, such as the probe text; known after `prepare`."""
+        """What is the same for all models and is written once, such as the probe text; known after `measure`."""
         return {}
+
+    def recall(self, shared: Mapping[str, bytes]) -> None:
+        """Take up shared files that an earlier call left, after `prepare`; they were made from the same data."""
+        return
 
     def sources(self) -> dict[str, str]:
         """Where the data were read from; it decides about nothing, and is recorded."""

@@ -147,6 +147,19 @@ class Part:
         write_json(self.path.with_suffix(".json"), beside)
 
 
+def shared_files(part: Part) -> dict[str, bytes]:
+    """What a task wrote once for all checkpoints, by the ending of its name; empty where nothing whole is there."""
+    beginning = part.shared_file("").name
+    for beside in sorted(part.folder.glob(f"*.{part.task}.{part.hash[:16]}.json")):
+        try:
+            facts, _ = _read(beside.with_suffix(".parquet"))
+        except _NotWholeError:
+            continue
+        names = [name for name in facts.get("files", {}) if name.startswith(beginning)]
+        return {name.removeprefix(beginning): (part.folder / _FILES / name).read_bytes() for name in names}
+    return {}
+
+
 def read_evaluations(folder: Path) -> pa.Table:
     """Read all whole parts of a run's evaluations, by file name.
 

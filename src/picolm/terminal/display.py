@@ -23,6 +23,8 @@ from picolm.terminal.forecast import forecast_line
 from picolm.terminal.progress import QUIET_SECONDS
 from picolm.terminal.tables import printable
 
+_FIGURES = 4
+
 
 def display_for(console: Console) -> Observer:
     """The live display on a terminal, plain lines in a file or a pipe."""
@@ -61,6 +63,12 @@ class LiveDisplay(Observer):
             self._progress.update(self._task, completed=record["step"], figures=f"{self._loss}  {self._speed}")
         elif record["event"] == "validation":
             self._progress.console.print(validation_line(record), highlight=False, markup=False)
+        elif record["event"] == "evaluation":
+            self._progress.console.print(evaluation_line(record), highlight=False, markup=False)
+
+    def evaluating(self, what: str, done: int, total: int) -> None:
+        """Say behind the bar what training waits for."""
+        self._progress.update(self._task, figures=escape(printable(f"{what}: {done:,} of {total:,}")))
 
     def timed(self, record: Mapping[str, Any]) -> None:
         """Show the new speed."""
@@ -93,6 +101,17 @@ class PlainDisplay(Observer):
             self._record = record
         elif record["event"] == "validation":
             self._console.print(validation_line(record), highlight=False, markup=False, soft_wrap=True)
+        elif record["event"] == "evaluation":
+            self._console.print(evaluation_line(record), highlight=False, markup=False, soft_wrap=True)
+
+    def evaluating(self, what: str, done: int, total: int) -> None:
+        """Print a line if the last one is old enough."""
+        now = time.monotonic()
+        if now - self._last_line < QUIET_SECONDS:
+            return
+        self._last_line = now
+        line = printable(f"{what}: {done:,} of {total:,}")
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def timed(self, record: Mapping[str, Any]) -> None:
         """Print a line if the last one is old enough."""
@@ -133,6 +152,12 @@ def speed(record: Mapping[str, Any]) -> str:
     """Tokens per second, in thousands where there are many."""
     rate = float(record["tokens_per_second"])
     return f"{rate / 1000:.1f}k tokens/s" if rate >= 1000 else f"{rate:.0f} tokens/s"
+
+
+def evaluation_line(record: Mapping[str, Any]) -> str:
+    """One line about what a checkpoint knew: the first figures over everything of one task."""
+    figures = "  ".join(f"{name} {value:,.2f}" for name, value in list(record["figures"].items())[:_FIGURES])
+    return printable(f"step {record['step']}: {record['task']}: {figures}".replace("_", " "))
 
 
 def validation_line(record: Mapping[str, Any]) -> str:

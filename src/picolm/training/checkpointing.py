@@ -61,12 +61,7 @@ class Checkpoints:
 
     def due(self, done: int) -> bool:
         """Whether anything is to be saved after `done` updates."""
-        return self.wants_model(done) or self.wants_state(done)
-
-    def wants_model(self, done: int) -> bool:
-        """Whether the model after `done` updates is to stay; a capture refers to its weights."""
-        is_last = done == self.config.training.steps
-        return is_last or self.config.checkpoints.model.includes(done) or self.config.capture.includes(done)
+        return self.config.keeps_model(done) or self.wants_state(done)
 
     def wants_state(self, done: int) -> bool:
         """Whether the whole state after `done` updates is saved; that of the untrained model follows from its seed."""
@@ -129,7 +124,7 @@ class Checkpoints:
         kept = self.config.checkpoints.state.at
         whole = [found for found in self.run.checkpoints if found.has_state and found.step not in kept]
         for checkpoint in whole[: -keep if keep else 0]:
-            if self.wants_model(checkpoint.step):
+            if self.config.keeps_model(checkpoint.step):
                 manifest = without(checkpoint.path, STATE)
                 self.ledger.changing(checkpoint.path, sha256_of_bytes(json_bytes(manifest)))
                 write_json(checkpoint.path / MANIFEST, manifest)

@@ -135,14 +135,14 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
 def _checkpoint_bytes(config: schema.Config, count: ParameterCount) -> int:
     """Models that stay and resume states that are not superseded, when the run ends; tokenizers are left out."""
     steps, wanted = config.training.steps, config.checkpoints
-    n_models = len({steps, *wanted.model.up_to(steps), *config.capture.up_to(steps)})
+    models = set(config.model_steps())
     states = {steps, *wanted.state.up_to(steps)} - {0}
     kept = states & {*wanted.state.at} | set(sorted(states - {*wanted.state.at})[-(wanted.keep_states or steps) :])
     model = 4 * count.total * (1 if config.training.ema is None else 2)
     # A state that no model stands beside keeps the model that it belongs to.
-    lone = kept - {steps, *wanted.model.up_to(steps), *config.capture.up_to(steps)}
+    lone = kept - models
     state = _moment_bytes(config, count) + (0 if config.training.ema is None else 4 * count.total)
-    return (n_models + len(lone)) * model + len(kept) * state
+    return (len(models) + len(lone)) * model + len(kept) * state
 
 
 def _memory(config: schema.Config, count: ParameterCount, vocab_size: int, device: str) -> Memory:

@@ -13,8 +13,12 @@ from picolm.config import schema
 from picolm.errors import PicoLMError
 
 
-def choose_device(name: str) -> torch.device:
-    """Resolve `training.device`; `auto` takes a GPU where there is one.
+def choose_device(name: str, key: str = "training.device") -> torch.device:
+    """Resolve the name of a device; `auto` takes a GPU where there is one.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `mps`.
+        key: what the name was given as, for errors.
 
     Raises:
         PicoLMError: the device asked for is not there.
@@ -22,9 +26,9 @@ def choose_device(name: str) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
-    if not available[name]:
+    if not available.get(name):
         there = ", ".join(kind for kind, present in available.items() if present)
-        raise PicoLMError(f"training.device is '{name}', but this machine offers {there} only")
+        raise PicoLMError(f"{key} is '{name}', but this machine offers {there} only")
     return torch.device(name)
 
 

@@ -12,6 +12,7 @@ import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -24,6 +25,10 @@ from torch import Tensor
 
 BUCKET_BYTES = 2**25
 """Gradients are summed in pieces of about this size: one message for many small ones, and no second copy of all."""
+
+
+_PATIENCE = timedelta(days=1)
+"""How long a rank waits for another: the first one prepares data and evaluates alone, which may take hours."""
 
 
 class Ranks:
@@ -100,9 +105,9 @@ def joined_ranks() -> Iterator[Ranks]:
     # NCCL would want a GPU of its own for each; gloo carries both where there are none.
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("cpu:gloo,cuda:nccl")
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=_PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     atexit.register(dist.destroy_process_group)
     yield Ranks(dist.get_rank(), size)
 

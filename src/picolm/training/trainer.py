@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ from picolm.training.state import TrainingState, memory_copy, optimizer_tensors
 from picolm.training.structure import Active, Structure
 from picolm.training.validation import Validation
 from picolm.training.writer import host_copy
+
+Evaluation = Callable[[int], Iterable[Mapping[str, Any]]]
+"""The number of updates made -> lines for the log on what the checkpoint of that step knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Trainer:
         checkpoints: Checkpoints | None,
         average: WeightAverage | None = None,
         capture: Capture | None = None,
+        evaluation: Evaluation | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         """Prepare to train.
@@ -69,12 +74,14 @@ class Trainer:
             checkpoints: where the run is saved; None where it is not.
             average: takes in the weights after each update; None where none is wanted.
             capture: looks at the model on its schedule; None where nothing is captured.
+            evaluation: asks checkpoints what they know; None where nothing is asked.
             ranks: the processes of the run; None: this one alone.
         """
         self.config, self.training = config, config.training
         self.structure, self.live, self.plan, self.batches = structure, live, plan, batches
         self.validation, self.recorder, self.checkpoints = validation, recorder, checkpoints
         self.average, self.capture, self.ranks = average, capture, ranks or Ranks()
+        self.evaluation = evaluation
         self.micro_batch_size = self.training.micro_batch_size or self.training.batch_size
         self.skipped = torch.zeros((), device=structure.device)
         self.rate = scheduled_rate(config.schedule, self.training.steps)
@@ -97,6 +104,9 @@ class Trainer:
         done = self.batches.first
         if done == 0:
             self.look(done, None)
+        else:
+            # The kill may have come between the checkpoint and the questions.
+            self.ask(done)
         for step in range(self.batches.first, self.batches.last):
             views = self.step(step)
             done = step + 1
@@ -198,13 +208,14 @@ class Trainer:
         self.recorder.keep(record)
 
     def look(self, done: int, views: tuple[View, ...] | None) -> None:
-        """Do what the schedules ask for after `done` updates: validate, capture, and save, which comes last."""
+        """Do what the schedules ask for after `done` updates: validate, capture, save, and ask what was saved."""
         if done == self.training.steps or self.config.validation.includes(done):
             self.validate(done)
         if self.capture is not None and self.capture.due(done):
             self.take(done, views)
         if self.checkpoints is not None and self.checkpoints.due(done):
             self.save(done, whole=self.checkpoints.wants_state(done))
+        self.ask(done)
 
     def validate(self, done: int) -> None:
         """Measure the held-out loss and write it into the log."""
@@ -241,6 +252,17 @@ class Trainer:
             weights = {name: tensor for name, tensor in state.average.items() if name != UPDATES}
             models[AVERAGE] = export(model, {**state.parameters, **weights}, self.interventions)
         self.checkpoints.save(state, models, self.recorder.marks, whole=whole)
+        self.recorder.leave_out(time.perf_counter() - started)
+
+    def ask(self, done: int) -> None:
+        """Ask the model of this step what it knows, as it stands on the disk, where the schedule asks for it."""
+        if self.evaluation is None or not self.config.asks(done):
+            return
+        assert self.checkpoints is not None and self.recorder is not None
+        started = time.perf_counter()
+        self.checkpoints.writer.wait()
+        for line in self.evaluation(done):
+            self.recorder.write({"event": "evaluation", "step": done, **line})
         self.recorder.leave_out(time.perf_counter() - started)
 
     def state(self, done: int, *, whole: bool) -> TrainingState:
