@@ -25,7 +25,17 @@ def step_at_share(
         A step, exact to the distance of two points; None where the level is never reached (censored), or where there is
         no way to go: L_end is L_0.
     """
-    raise NotImplementedError
+    assert len(steps) == len(values) > 0 and 0 < share <= 1 and (np.diff(steps) > 0).all()
+    way = values[0] - (values[-1] if end is None else end)
+    if way == 0 or not np.isfinite(way):
+        return None
+    done = (values[0] - values) / way
+    reached = np.flatnonzero(done >= share)
+    if not len(reached):
+        return None
+    # Never the first point, where nothing is done.
+    around = slice(int(reached[0]) - 1, int(reached[0]) + 1)
+    return float(np.interp(share, done[around], steps[around]))
 
 
 def binned(losses: FloatArray, every: int) -> tuple[FloatArray, FloatArray]:
@@ -38,4 +48,7 @@ def binned(losses: FloatArray, every: int) -> tuple[FloatArray, FloatArray]:
     Returns:
         Steps and means, two arrays [ceil(S / every)].
     """
-    raise NotImplementedError
+    assert every >= 1
+    begins = np.arange(0, len(losses), every)
+    counts = np.diff(np.append(begins, len(losses)))
+    return begins + (counts - 1) / 2, np.add.reduceat(losses, begins) / counts

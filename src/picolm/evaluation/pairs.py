@@ -137,7 +137,8 @@ class MinimalPairs(Task):
         scorer = scorer_of(engine, self._material, self.settings)
         good, bad = self._texts()
         places = [pair.place for pair in self._pairs]
-        scores = scorer.score_pairs(good, bad, places, subject.meter.advance)
+        apart = self.settings.reduction == "sum"
+        scores = scorer.score_pairs(good, bad, places, subject.meter.advance, apart=apart)
         return outcomes(*(self._reduced(one) for one in scores))
 
     def _reduced(self, scores: Scores) -> FloatArray:

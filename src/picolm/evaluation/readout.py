@@ -12,7 +12,7 @@ from torch import Tensor
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray, bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine
+from picolm.evaluation.scoring import Engine
 from picolm.model.interface import LanguageModel
 
 Readout = Literal["first", "last", "mean"]
@@ -93,16 +93,18 @@ def begins(examples: Sequence[Example]) -> IntArray:
     return np.concatenate([[0], np.cumsum([len(example.labels) for example in examples])]).astype(np.int64)
 
 
-def features(
-    engine: Engine, examples: Sequence[Example], readout: Readout, advance: Advance = lambda count: None
-) -> Tensor:
+def feature_dtype(engine: Engine) -> torch.dtype:
+    """The precision of features: the model's own, float32 at least."""
+    return torch.promote_types(engine.model.output_matrix.dtype, torch.float32)
+
+
+def features(engine: Engine, examples: Sequence[Example], readout: Readout) -> Tensor:
     """Read the units of all examples, in batches of pieces of similar length.
 
     Args:
         engine: its model is read as it is.
         examples: in any order.
         readout: of the tokens of each unit.
-        advance: told how many more pieces have been read.
 
     Returns:
         [units of all examples, D] in the order of `begins`, on the engine's device and free of any graph.
@@ -113,15 +115,14 @@ def features(
     starts = begins(examples)
     pieces = [piece for example in examples for piece in example.pieces]
     owners = [number for number, example in enumerate(examples) for _ in example.pieces]
-    like = engine.model.output_matrix
+    shape, dtype = (int(starts[-1]), engine.model.config.d_model), feature_dtype(engine)
     with torch.inference_mode(False):
-        found = torch.empty(int(starts[-1]), engine.model.config.d_model, dtype=like.dtype, device=engine.device)
+        found = torch.empty(shape, dtype=dtype, device=engine.device)
     with engine.reading():
         for batch in bucketed([len(piece.tokens) for piece in pieces], engine.budget):
             read = read_pieces(engine.model, [pieces[place] for place in batch], readout, engine.device)
             rows = np.concatenate([starts[owners[place]] + pieces[place].units for place in batch])
             found[torch.from_numpy(rows).to(engine.device)] = read.to(found.dtype)
-            advance(len(batch))
     if not bool(torch.isfinite(found).all()):
         raise PicoLMError("the model gives a hidden state that is not finite: its weights are broken")
     return found

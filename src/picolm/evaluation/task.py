@@ -29,6 +29,7 @@ from picolm.model.interface import LanguageModel
 from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
+    "classification": "picolm.evaluation.classification:Classification",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
 }

@@ -7,30 +7,32 @@ highest score on the dev set is taken, with that epoch; of equal ones the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BeforeValidator, Field
 
-from picolm.config.section import Count, Fraction, Positive, PositiveReal, Section, Seed, one_is_a_list
+from picolm.config.section import PositiveReal, Seed, one_is_a_list
+from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
+from picolm.evaluation.fitting import Curve, Data, Fit, Recipe, Score, by_example, fit, predict
 from picolm.evaluation.progress import Meter
-from picolm.evaluation.readers import Reader
+from picolm.evaluation.readers import FrozenReader, MovingReader, Reader
 from picolm.evaluation.readout import Example, Readout
 from picolm.evaluation.scoring import Engine, FloatArray
 from picolm.model.heads import Head
+from picolm.randomness import derive_seed
 
 MakeHead = Callable[[int, torch.Generator], Head]
 """(width of the features, generator of the initial values) -> a head on the CPU."""
-Score = Callable[[Sequence[Example], Sequence[IntArray]], float]
-"""(dev examples, predicted labels [U] of each) -> the task's score; the higher, the better."""
 
 RATES = {"head": (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5), "full": (1e-3, 3e-4, 1e-4)}
 
 
-class Tuning(Section):
-    """How a head, or the model with it, is trained."""
+class Tuning(Recipe):
+    """How a head, or the model with it, is trained, and what is tried."""
 
     mode: Literal["head", "full"] = Field("head", description="train the head on a frozen model, or both")
     readout: Literal["auto", "first", "last", "mean"] = Field(
@@ -39,16 +41,7 @@ class Tuning(Section):
     learning_rates: Annotated[tuple[PositiveReal, ...], BeforeValidator(one_is_a_list)] = Field(
         (), description="peaks to try, chosen on the dev set; none: the usual ones of the mode"
     )
-    epochs: Positive = Field(10, description="passes over the training texts, at most")
-    batch_size: Positive = Field(16, description="texts of an update")
-    patience: Count = Field(3, description="epochs without a better dev score before training stops; 0: never")
-    weight_decay: float = Field(0.01, ge=0.0, allow_inf_nan=False, description="of AdamW, on matrices")
-    warmup: Fraction = Field(
-        0.06, description="share of all updates in which the learning rate rises; then it falls to 0"
-    )
-    clip: PositiveReal = Field(1.0, description="largest norm of the gradient")
     standardize: bool = Field(True, description="scale features by mean and sd of the training units (mode: head)")
-    curve_every: Count = Field(0, description="updates between dev scores of the curve; 0: no such curve")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(one_is_a_list)] = Field(
         (0,),
         min_length=1,
@@ -68,26 +61,11 @@ class Tuning(Section):
 
     def identity(self, *, is_causal: bool) -> dict[str, Any]:
         """JSON values: what of it decides about figures, as it is meant."""
-        raise NotImplementedError
+        values = self.model_dump(mode="json", exclude={"standardize"} if self.mode == "full" else set())
+        return {**values, "learning_rates": list(self.rates), "readout": self.readout_of(is_causal=is_causal)}
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """How the chosen training went.
-
-    Attributes:
-        losses: mean over the units of each step's batch before its update, nats, float64 [S]; see
-            `convergence.binned`.
-        steps: numbers of updates after which the dev set was scored, from 0 on, `curve_every` apart, and after each
-            epoch; int64 [P]; empty where that was not asked for.
-        dev: the scores, float64 [P].
-    """
-
-    losses: FloatArray
-    steps: IntArray
-    dev: FloatArray
-
-
 class Tuned:
     """The best of what was trained for one seed.
 
@@ -97,7 +75,7 @@ class Tuned:
         head: the head.
         learning_rate: the peak that was chosen.
         epoch: the epoch that was chosen, from 1.
-        dev_scores: of every epoch, from 1, by learning rate; empty without a dev set.
+        dev_scores: of every epoch, from 1, by learning rate; empty without a dev set and where training diverged.
         curve: of the chosen training.
     """
 
@@ -111,16 +89,19 @@ class Tuned:
 
     def predict(self, examples: Sequence[Example]) -> list[IntArray]:
         """The labels of each example's units, int64 [U]."""
-        raise NotImplementedError
+        return predict(self.reader, self.head, examples)
 
     def log_p(self, examples: Sequence[Example]) -> list[FloatArray]:
         """Log-probabilities of the labels of each example's units, float64 [U, K], in nats."""
-        raise NotImplementedError
+        return by_example(self.reader, examples, lambda batch: self.head.log_p(batch.features, batch.mask).double())
 
 
 def reader_of(engine: Engine, settings: Tuning) -> Reader:
     """What gives features in the mode of the settings; the engine's own model is left as it is in either."""
-    raise NotImplementedError
+    readout = settings.readout_of(is_causal=engine.model.config.attention == "causal")
+    if settings.mode == "full":
+        return MovingReader(engine, readout)
+    return FrozenReader(engine, readout, standardize=settings.standardize)
 
 
 def tune(
@@ -131,7 +112,7 @@ def tune(
     score: Score,
     settings: Tuning,
     *,
-    meter: Meter = Meter(),  # noqa: B008
+    meter: Meter | None = None,
 ) -> Iterator[Tuned]:
     """Train, for one seed after another.
 
@@ -150,4 +131,55 @@ def tune(
     Raises:
         PicoLMError: there is no dev set to choose a learning rate on, or training diverges at each of them.
     """
-    raise NotImplementedError
+    if not dev and len(settings.rates) > 1:
+        rates = ", ".join(map(str, settings.rates))
+        raise PicoLMError(f"without a dev set nothing chooses between the learning rates {rates}: name one of either")
+    meter = meter or Meter()
+    data = Data(train, dev, score)
+    again = bool(dev and settings.curve_every and len(settings.rates) > 1)
+    meter.expect(settings.epochs * len(train) * len(settings.seeds) * (len(settings.rates) + again))
+    with _gradients():
+        reader.begin(train, dev)
+    for seed in settings.seeds:
+        # Not around the `yield`: a generator that is left half-way would leave its caller in another mode.
+        with _gradients(), reader.fitting():
+            tuned = _tuned(reader, make_head, data, settings, seed, meter)
+        yield tuned
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _tuned(reader: Reader, make_head: MakeHead, data: Data, settings: Tuning, seed: int, meter: Meter) -> Tuned:
+    def train(rate: float, *, with_curve: bool) -> Fit:
+        head = make_head(reader.width, torch.Generator().manual_seed(derive_seed(seed, "head")))
+        head.to(reader.device, reader.dtype)
+        return fit(
+            reader.fresh(),
+            head,
+            data,
+            settings,
+            learning_rate=rate,
+            seed=seed,
+            with_curve=with_curve,
+            advance=meter.advance,
+        )
+
+    with_curve = bool(data.dev and settings.curve_every)
+    best: Fit | None = None
+    scores: dict[float, Sequence[float]] = {}
+    for rate in settings.rates:
+        found = train(rate, with_curve=with_curve and len(settings.rates) == 1)
+        scores[rate] = found.scores
+        if found.epoch and (best is None or found.score > best.score):
+            best = found
+    if best is None:
+        rates = ", ".join(map(str, settings.rates))
+        raise PicoLMError(f"training diverges at every learning rate ({rates}): name smaller ones in learning_rates")
+    if with_curve and len(settings.rates) > 1:
+        # The same training once more: a curve of each would cost as many dev scores as there are rates.
+        best = train(best.learning_rate, with_curve=True)
+    return Tuned(seed, best.reader, best.head, best.learning_rate, best.epoch, scores, best.curve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import Passage
+from picolm.evaluation.trees import Passage
 
 
 def windows(tokens: IntArray, window: int, stride: int) -> Iterator[Passage]:

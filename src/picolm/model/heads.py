@@ -104,15 +104,24 @@ class CRFHead(Head):
         self.register_buffer("allowed", allowed.clone())
 
     def loss(self, features: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Log Z minus the score of the labels, summed over texts (see `Head.loss`).
+        """Log Z minus the score of the labels, summed over texts, each of which has a unit at least (see `Head.loss`).
+
+        The gradient of log Z is how often each thing that is scored is expected, and the forward-backward algorithm
+        gives that. It is handed over as it is, which is exact and half the work of going back through the algorithm;
+        only it cannot be differentiated again.
 
         An illegal sequence of labels has no likelihood: who trains must repair it first, which is asserted.
         """
         assert self.is_legal(labels, mask).all(), "a sequence of labels that the head's transitions forbid"
-        emissions = self.scores(features)
-        log_z = (self._forward(emissions, mask)[-1] + self.end).logsumexp(1)
-        # A text without units has one sequence, the empty one.
-        return (log_z - self._score(emissions, labels, mask))[mask[:, 0]].sum()
+        emissions, ends = self._emissions(features, mask), _ends(mask)
+        with torch.no_grad():
+            log_z, single, pairs = self._expected(emissions, mask)
+        expected = (single * emissions).sum() + (pairs * self.transitions).sum()
+        expected = expected + (single[:, 0] * self.start).sum() + (single[ends] * self.end).sum()
+        gold = emissions.gather(2, labels[..., None]).sum()
+        gold = gold + (self.transitions[labels[:, :-1], labels[:, 1:]] * mask[:, 1:]).sum()
+        gold = gold + self.start[labels[:, 0]].sum() + self.end[labels[ends]].sum()
+        return log_z + (expected - expected.detach()) - gold
 
     def is_legal(self, labels: Tensor, mask: Tensor) -> Tensor:
         """Whether the head's transitions allow each sequence of labels, bool [B]."""
@@ -123,31 +132,26 @@ class CRFHead(Head):
     @torch.no_grad()
     def decode(self, features: Tensor, mask: Tensor) -> Tensor:
         """The legal sequence with the highest score, by Viterbi's algorithm."""
-        emissions, transitions = self.scores(features), self._transitions()
-        best = self._start() + emissions[:, 0]
-        backs = []
-        for emission, real in zip(emissions.unbind(1)[1:], mask.unbind(1)[1:], strict=True):
-            value, back = (best[:, :, None] + transitions).max(1)
-            best = torch.where(real[:, None], value + emission, best)
+        emissions, transitions = self._emissions(features, mask), self._transitions()
+        further = mask[..., None].unbind(1)[1:]
+        best, backs = self._start() + emissions[:, 0], []
+        for emission, real in zip(emissions.unbind(1)[1:], further, strict=True):
+            value, back = (best[..., None] + transitions).max(1)
+            best = torch.where(real, value + emission, best)
             backs.append(back)
-        label = (best + self.end).argmax(1)
-        labels = [label]
-        for back, real in zip(reversed(backs), reversed(mask.unbind(1)[1:]), strict=True):
-            label = torch.where(real, back.gather(1, label[:, None])[:, 0], label)
-            labels.append(label)
-        return torch.stack(labels[::-1], dim=1) * mask
+        labels = [(best + self.end).argmax(1, keepdim=True)]
+        for back, real in zip(reversed(backs), reversed(further), strict=True):
+            labels.append(torch.where(real, back.gather(1, labels[-1]), labels[-1]))
+        return torch.cat(labels[::-1], dim=1) * mask
 
     @torch.no_grad()
     def log_p(self, features: Tensor, mask: Tensor) -> Tensor:
         """Log of the posterior marginals p(y_t | x), by the forward-backward algorithm; -inf where no path is legal."""
-        emissions, transitions = self.scores(features), self._transitions()
-        forward = self._forward(emissions, mask)
-        backward = [self.end.expand(len(emissions), -1)]
-        for emission, real in zip(reversed(emissions.unbind(1)[1:]), reversed(mask.unbind(1)[1:]), strict=True):
-            value = (transitions + (emission + backward[-1])[:, None]).logsumexp(2)
-            backward.append(torch.where(real[:, None], value, backward[-1]))
-        joint = torch.stack(forward, 1) + torch.stack(backward[::-1], 1)
+        joint = torch.add(*self._paths(self._emissions(features, mask), mask))
         return joint.log_softmax(-1).masked_fill(joint < FORBIDDEN / 2, -torch.inf)
+
+    def _emissions(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.scores(features).masked_fill(~mask[..., None], 0.0)
 
     def _start(self) -> Tensor:
         return self.start.masked_fill(~self.allowed_start, FORBIDDEN)
@@ -155,18 +159,35 @@ class CRFHead(Head):
     def _transitions(self) -> Tensor:
         return self.transitions.masked_fill(~self.allowed, FORBIDDEN)
 
-    def _forward(self, emissions: Tensor, mask: Tensor) -> list[Tensor]:
-        """Log-sums over all beginnings that end in a label, [B, K] for each unit; padding repeats those of the last."""
-        transitions = self._transitions()
-        forward = [self._start() + emissions[:, 0]]
-        for emission, real in zip(emissions.unbind(1)[1:], mask.unbind(1)[1:], strict=True):
-            value = (forward[-1][:, :, None] + transitions).logsumexp(1) + emission
-            forward.append(torch.where(real[:, None], value, forward[-1]))
-        return forward
+    def _paths(self, emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-sums over all legal beginnings that end in a label, and over all ends that follow it, each [B, U, K].
 
-    def _score(self, emissions: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """What Z is a sum of exponentials of, for one sequence of labels, [B]."""
-        emitted = (emissions.gather(2, labels[..., None])[..., 0] * mask).sum(1)
-        moved = (self.transitions[labels[:, :-1], labels[:, 1:]] * mask[:, 1:]).sum(1)
-        last = labels.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))[:, 0]
-        return self.start[labels[:, 0]] + emitted + moved + self.end[last]
+        The emission of the label is counted to its beginning. At padding the beginnings of the last unit are repeated.
+        """
+        transitions = self._transitions()
+        emitted, further = emissions.unbind(1), mask[..., None].unbind(1)[1:]
+        beginnings = [self._start() + emitted[0]]
+        for emission, real in zip(emitted[1:], further, strict=True):
+            value = (beginnings[-1][..., None] + transitions).logsumexp(1) + emission
+            beginnings.append(torch.where(real, value, beginnings[-1]))
+        ends = [self.end.expand(len(emissions), -1)]
+        for emission, real in zip(reversed(emitted[1:]), reversed(further), strict=True):
+            value = (transitions + (emission + ends[-1])[:, None]).logsumexp(2)
+            ends.append(torch.where(real, value, ends[-1]))
+        return torch.stack(beginnings, 1), torch.stack(ends[::-1], 1)
+
+    def _expected(self, emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of log Z; probabilities of each label at each unit [B, U, K]; how often each pair is expected [K, K]."""
+        beginnings, ends = self._paths(emissions, mask)
+        log_z = (beginnings[:, -1] + self.end).logsumexp(1)
+        single = (beginnings + ends - log_z[:, None, None]).exp() * mask[..., None]
+        rest = (emissions + ends)[:, 1:, None] - log_z[:, None, None, None]
+        pairs = (beginnings[:, :-1, :, None] + self._transitions() + rest).exp() * mask[:, 1:, None, None]
+        return log_z.sum(), single, pairs.sum((0, 1))
+
+
+def _ends(mask: Tensor) -> Tensor:
+    """True at the last unit of each text, [B, U]."""
+    behind = torch.zeros_like(mask)
+    behind[:, :-1] = mask[:, 1:]
+    return mask & ~behind

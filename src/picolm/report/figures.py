@@ -10,9 +10,9 @@ from picolm.report.markup import label
 from picolm.report.record import Record, table
 from picolm.report.series import Series, number
 
-_COLOURS = 7
-_DASHES = ("solid", "dash", "dot", "dashdot")
-_STEPS: dict[str, Any] = {"title": {"text": "step"}, "tickformat": "~s", "rangemode": "tozero"}
+COLOURS = 7
+DASHES = ("solid", "dash", "dot", "dashdot")
+STEPS: dict[str, Any] = {"title": {"text": "step"}, "tickformat": "~s", "rangemode": "tozero"}
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def loss_figure(record: Record) -> Figure | None:
         "loss",
         "Training loss at every logged step, its local mean, and validation loss",
         [
-            View("Linear steps", traces, yaxis, _STEPS),
-            View("Logarithmic steps", traces, yaxis, {**_STEPS, "type": "log", "rangemode": "normal", "dtick": 1}),
+            View("Linear steps", traces, yaxis, STEPS),
+            View("Logarithmic steps", traces, yaxis, {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}),
         ],
     )
 
@@ -154,9 +154,9 @@ def domain_figure(record: Record) -> Figure | None:
             Trace(
                 domain,
                 series,
-                f"series-{place % _COLOURS + 1}",
+                f"series-{place % COLOURS + 1}",
                 decimals,
-                dash=_DASHES[place // _COLOURS % len(_DASHES)],
+                dash=DASHES[place // COLOURS % len(DASHES)],
                 marked=True,
             )
             for place, domain in enumerate(record.domains)
@@ -164,7 +164,7 @@ def domain_figure(record: Record) -> Figure | None:
         ]
         if traces:
             axis = _logarithmic([trace.series for trace in traces]) if key == "perplexity" else {}
-            views.append(View(name, traces, {"title": {"text": unit}, **axis}, _STEPS))
+            views.append(View(name, traces, {"title": {"text": unit}, **axis}, STEPS))
     return Figure("domains", "Held-out documents of each domain", views) if views else None
 
 
@@ -208,4 +208,4 @@ def _logarithmic(curves: Sequence[Series]) -> dict[str, Any]:
 
 
 def _single(key: str, title: str, *traces: Trace, axis: dict[str, Any]) -> Figure | None:
-    return Figure(key, title, [View(title, traces, axis, _STEPS)]) if traces[0].series else None
+    return Figure(key, title, [View(title, traces, axis, STEPS)]) if traces[0].series else None

@@ -10,6 +10,7 @@ from string import Template
 
 from picolm.report import sections
 from picolm.report.changes import interventions
+from picolm.report.evaluations import evaluation_figures, evaluation_tables
 from picolm.report.figures import (
     domain_figure,
     gradient_figure,
@@ -51,6 +52,7 @@ def _page(record: Record) -> str:
         for build in (loss_figure, domain_figure, learning_rate_figure, gradient_figure, speed_figure)
         if (figure := build(record))
     ]
+    figures += evaluation_figures(record)
     # A page without a plot does not carry 5 MB of plotting.
     plotting = get_plotlyjs() if figures else ""
     theme = _resource("theme.js")
@@ -75,6 +77,7 @@ def _body(record: Record, plots: dict[str, Markup]) -> Markup:
             sections.section("Interventions", [interventions(record)]),
             sections.section("Loss", [plots.get("loss", Markup())]),
             sections.section("Domains", [plots.get("domains", Markup()), sections.domain_table(record)]),
+            sections.section("Evaluation", [*_evaluation_plots(plots), evaluation_tables(record)]),
             sections.section("Optimization", [element("div", small, class_="row")] if small else []),
             sections.section("Samples", [sections.samples(record)]),
             sections.section("Configuration", [sections.identity(record), sections.configuration(record)]),
@@ -82,6 +85,10 @@ def _body(record: Record, plots: dict[str, Markup]) -> Markup:
             sections.section("Checkpoints", [sections.checkpoints(record)]),
         )
     )
+
+
+def _evaluation_plots(plots: dict[str, Markup]) -> list[Markup]:
+    return [plot for key, plot in plots.items() if key.startswith("evaluation-")]
 
 
 def _policy(*scripts: str) -> str:

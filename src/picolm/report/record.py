@@ -9,6 +9,7 @@ from typing import Any
 
 from picolm.report.series import Series
 from picolm.runs.directory import Checkpoint, RunDirectory
+from picolm.runs.evaluations import FOLDER, read_evaluations
 from picolm.runs.lineage import past
 from picolm.runs.timings import total_seconds, typical_speed
 
@@ -28,6 +29,7 @@ class Record:
         samples: generated texts.
         timings: wall-clock figures, one line per step, by step.
         attempts: starts of the run.
+        evaluations: rows of `eval/`, by task and step.
         checkpoints: by step.
     """
 
@@ -39,6 +41,7 @@ class Record:
     samples: list[Line]
     timings: list[Line]
     attempts: list[Line]
+    evaluations: list[Line]
     checkpoints: list[Checkpoint]
     seconds: float | None
 
@@ -58,6 +61,7 @@ class Record:
             # A resumed run measures the steps after its checkpoint a second time: the later figure counts.
             timings=[by_step[step] for step in sorted(by_step)],
             attempts=run.attempts,
+            evaluations=read_evaluations(run.path / FOLDER).to_pylist(),
             checkpoints=run.checkpoints,
             seconds=total_seconds(timings),
         )
