@@ -30,6 +30,7 @@ from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
     "classification": "picolm.evaluation.classification:Classification",
+    "ner": "picolm.evaluation.entities.ner:NamedEntities",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
 }

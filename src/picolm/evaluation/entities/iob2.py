@@ -67,9 +67,7 @@ def read_sentences(path: Path, dropped: Collection[str] = ("OTH",)) -> list[Sent
     except FileNotFoundError:
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = nearest(str(path), siblings)
-        raise PicoLMError(
-            f"there is no file of entities '{path}'{hint if 'did you mean' in hint else ''}"
-        ) from None
+        raise PicoLMError(f"there is no file of entities '{path}'{hint if 'did you mean' in hint else ''}") from None
     except OSError as error:
         raise PicoLMError(f"cannot read the entities in {path}: {error.strerror or error}") from None
     if not sentences:
@@ -150,12 +148,15 @@ def _check_width(columns: Sequence[str], width: int, place: str) -> None:
 def _is_word(number: str, has_words: bool, place: str) -> bool:
     """Whether a numbered line is a word of the sentence, and neither a multiword token nor an empty node."""
     if not _NUMBER.fullmatch(number):
-        raise PicoLMError(
-            f"{place} begins with '{number[:30]}', which numbers no word (3), range (3-4) or node (8.1)"
-        )
+        raise PicoLMError(f"{place} begins with '{number[:30]}', which numbers no word (3), range (3-4) or node (8.1)")
     if number == "1" and has_words:
         raise PicoLMError(f"{place} begins a sentence with its word 1, but {_UNENDED}")
     return number.isdecimal()
+
+
+def dropping(dropped: Collection[str], kind: str) -> str:
+    """The setting that leaves out one more type, as it is written."""
+    return f"dropped_types=[{','.join((*dropped, kind))}]"
 
 
 def _tag(tag: str, dropped: Collection[str], place: str) -> str:
@@ -166,5 +167,5 @@ def _tag(tag: str, dropped: Collection[str], place: str) -> str:
         return tag
     hint = nearest(tag[:30], TAGS)
     if prefix in ("B", "I") and kind.isalpha():
-        hint += f" (a type that is not asked for is named in dropped_types={','.join((*dropped, kind[:30]))})"
+        hint += f" (a type that is not asked for is named in {dropping(dropped, kind[:30])})"
     raise PicoLMError(f"{place} has the tag '{tag[:30]}'{hint}")
