@@ -42,7 +42,6 @@ def test_a_named_file_takes_the_place_of_the_directorys(easy: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda own: find_files(None, None, None, None, []), "the task ner needs a directory with"),
         (lambda own: find_files(str(own / "no"), None, None, None, []), "no is no directory"),
         (lambda own: find_files(str(own / "xx_easy-ud-dev.iob2"), None, None, None, []), "is no directory: files are"),
         (

@@ -162,6 +162,9 @@ def test_seeds_are_averaged_and_told_apart(model: Transformer, tokenizer: Tokeni
         own = counts_of_table(found.files["sentences.parquet"], "one")["xx_easy"]
         np.testing.assert_array_equal(counts[:, [seed]], own)
     assert [one["seed"] for one in json.loads(both.files["tuning.json"])] == [3, 4]
+    _, twice, _ = asked(model, tokenizer, words + "[3,3]")
+    same = counts_of_table(twice.files["sentences.parquet"], "twice")["xx_easy"]
+    np.testing.assert_array_equal(same, counts[:, [0, 0]])
 
 
 def test_the_untrained_model_is_tuned_once_for_all_checkpoints_and_calls(
@@ -312,10 +315,14 @@ def test_without_a_dev_set_the_last_epoch_is_taken(model: Transformer, tokenizer
     assert figures["all", "epoch"].value == 8 and ("all", "dev_f1") not in figures
 
 
-def test_a_directory_without_a_test_is_no_task_by_itself(write_set: WriteSet) -> None:
+def test_without_files_or_without_a_test_there_is_no_task(
+    model: Transformer, tokenizer: Tokenizer, write_set: WriteSet
+) -> None:
+    with pytest.raises(PicoLMError, match="the task ner needs a directory with"):
+        parse_task("ner head=crf")
     own = write_set("xx_train", train=planted(5, 0))
     with pytest.raises(PicoLMError, match="there is nothing to measure on"):
-        parse_task(f"ner:{own}")
+        asked(model, tokenizer, f"ner:{own}")
 
 
 def test_progress_comes_to_its_end(model: Transformer, tokenizer: Tokenizer, easy: Path) -> None:

@@ -75,13 +75,13 @@ def counts_of_table(content: bytes, name: str) -> dict[str, IntArray]:
         raise PicoLMError(f"{name} is no table of counts: its columns must be {', '.join(_SCHEMA.names)}")
     subsets = np.array(table["subset"].to_pylist())
     values = np.stack([table[column].to_numpy() for column in _COUNTED], axis=1).astype(np.int64)
-    n_seeds = len(set(table["seed"].to_pylist()))
+    sentences = table["sentence"].to_numpy()
     found = {}
     for subset in dict.fromkeys(subsets.tolist()):
-        own = values[subsets == subset]
-        if len(own) % (n_seeds * len(TYPES)):
+        own, n_sentences = values[subsets == subset], int(sentences[subsets == subset].max()) + 1
+        if len(own) % (n_sentences * len(TYPES)):
             raise PicoLMError(f"{name} lacks rows of '{subset}': it must have one for each sentence, seed and type")
-        found[subset] = own.reshape(-1, n_seeds, len(TYPES), len(_COUNTED))
+        found[subset] = own.reshape(n_sentences, -1, len(TYPES), len(_COUNTED))
     return found
 
 

@@ -49,20 +49,16 @@ def find_files(
     """Find the files of Universal NER's layout: `*-train.iob2`, `*-dev.iob2` and `*-test.iob2` in one directory.
 
     Args:
-        directory: with the files; None: there is none.
+        directory: with the files; None: there is none, so `train` must be given.
         train: a file that takes the place of the directory's; None: none does.
         dev: likewise.
         test: likewise.
         transfer: further test files, or directories with one each.
 
     Raises:
-        PicoLMError: a directory is not there or has several files of a kind, or two test files have one name.
+        PicoLMError: a directory is not there or has several files of a kind, there is none to learn from or none to
+            ask, or two test files have one name.
     """
-    if directory is None and train is None:
-        raise PicoLMError(
-            "the task ner needs a directory with *-train.iob2, *-dev.iob2 and *-test.iob2, or files: "
-            "write ner:DIRECTORY, or ner train=... dev=... test=..."
-        )
     own = None if directory is None else Path(directory).expanduser()
 
     def named(value: str | None, kind: str) -> Path | None:
@@ -74,7 +70,10 @@ def find_files(
     if found is None:
         raise PicoLMError(f"{own} has no *-train.iob2: a set without one is asked as transfer={own}, beside another")
     asked = [named(test, "test"), *(_test_file(Path(value).expanduser()) for value in transfer)]
-    return Files(found, named(dev, "dev"), _by_name([path for path in asked if path is not None]))
+    tests = _by_name([path for path in asked if path is not None])
+    if not tests:
+        raise PicoLMError("there is nothing to measure on: name a test file, as in test=... or transfer=...")
+    return Files(found, named(dev, "dev"), tests)
 
 
 def _test_file(path: Path) -> Path:

@@ -132,8 +132,9 @@ def set_figures(subset: str, scored: Scored) -> Iterator[Figure]:
         yield Figure(subset, name, 100 * float(values.mean()), None, scored.n_entities)
     for number, kind in enumerate(TYPES):
         own = scored.of_type(number)
+        # What is not there cannot be found; what is predicted of it, the precision of the set tells.
         if not own.n_entities:
-            continue  # what is not there cannot be found; what is predicted of it, the precision of the set tells
+            continue
         yield from _micro(own).figures(f"{subset}/{kind}")
         for name, measure in (("precision", precision), ("recall", recall)):
             value = 100 * float(measure(own.sums.sum(axis=1)).mean())

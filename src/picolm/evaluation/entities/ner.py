@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from pydantic import BeforeValidator, Field
 
-from picolm.config.section import Count, Positive, Section, Seed, Strings, one_is_a_list
+from picolm.config.section import Count, Section, Seed, Strings, one_is_a_list
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.batching import IntArray
 from picolm.evaluation.entities.answers import GRID, Answers, tuning_figures
 from picolm.evaluation.entities.comparison import counts_of_table, table_of_counts
-from picolm.evaluation.entities.corpus import Corpus, find_files, read_corpus, tags_of
+from picolm.evaluation.entities.corpus import Corpus, Files, find_files, read_corpus, tags_of
 from picolm.evaluation.entities.figures import Scored, anchor_figures, mean_figures, set_figures
 from picolm.evaluation.entities.iob2 import OUTSIDE, TAGS
 from picolm.evaluation.entities.resampling import DRAWS
@@ -55,7 +55,7 @@ class EntitySettings(Tuning):
     curve_every: int = Field(
         GRID, ge=0, le=GRID, description="updates between dev scores of the chosen training's curve; 0: none"
     )
-    bootstrap: Positive = Field(DRAWS, description="draws of sentences for the intervals")
+    bootstrap: int = Field(DRAWS, ge=2, description="draws of sentences for the intervals")
     seed: Seed = Field(0, description="of the bootstrap and of `sentences`")
 
 
@@ -68,32 +68,36 @@ class NamedEntities(Task):
     def __init__(self, settings: Section, path: str | None, label: str) -> None:
         super().__init__(settings, path, label)
         assert isinstance(settings, EntitySettings)
+        if path is None and settings.train is None:
+            raise PicoLMError(
+                "the task ner needs a directory with *-train.iob2, *-dev.iob2 and *-test.iob2, or files: "
+                "write ner:DIRECTORY, or ner train=... dev=... test=..."
+            )
         self.settings = settings
-        self._files = find_files(path, settings.train, settings.dev, settings.test, settings.transfer)
-        if not self._files.tests:
-            raise PicoLMError("there is nothing to measure on: name a test file, as in test=... or transfer=...")
-        for name in settings.pooled:
-            if name not in self._files.tests:
-                raise PicoLMError(f"pooled={name} is no test set{nearest(name, self._files.tests)}")
+        self._files: Files | None = None
         self._material: Material | None = None
         self._corpus: Corpus | None = None
         self._untrained: dict[str, IntArray] = {}
 
     def sources(self) -> dict[str, str]:
         """The files of sentences."""
-        return {name: str(path.absolute()) for name, path in self._files.by_name().items()}
+        return {name: str(path.absolute()) for name, path in self._files.by_name().items()} if self._files else {}
 
     def prepare(self, material: Material) -> dict[str, Any]:
         """Read and encode all sentences."""
         s = self.settings
-        corpus = read_corpus(self._files, material, dropped=s.dropped_types, sentences=s.sentences, seed=s.seed)
-        self._material, self._corpus = material, corpus
+        files = find_files(self.path, s.train, s.dev, s.test, s.transfer)
+        for name in s.pooled:
+            if name not in files.tests:
+                raise PicoLMError(f"pooled={name} is no test set{nearest(name, files.tests)}")
+        corpus = read_corpus(files, material, dropped=s.dropped_types, sentences=s.sentences, seed=s.seed)
+        self._material, self._files, self._corpus = material, files, corpus
         parts = {"train": corpus.train, "dev": corpus.dev, **corpus.tests}
         settings = s.identity(is_causal=material.is_causal)
         return {
             # Files are known by what is in them, wherever they stand.
             **{key: value for key, value in settings.items() if key not in _PATHS},
-            "data_sha256": {name: sha256_of_file(path) for name, path in self._files.by_name().items()},
+            "data_sha256": {name: sha256_of_file(path) for name, path in files.by_name().items()},
             "data": {name: part.facts() for name, part in parts.items()},
             "tokenizer": material.tokenizer.fingerprint,
             "bos": material.bos,
@@ -160,7 +164,7 @@ class NamedEntities(Task):
         }
         figures = [*mean_figures(sets), *tuning_figures(answers)]
         if s.pooled:
-            figures += set_figures("pooled", Scored.together([sets[name] for name in s.pooled]))
+            figures += set_figures("pooled", Scored.together([sets[name] for name in dict.fromkeys(s.pooled)]))
         for name, part in self.corpus.tests.items():
             figures += set_figures(name, sets[name])
             if self._has_particles(name):
