@@ -264,6 +264,10 @@ def test_t90_of_an_exponential_decay_is_minus_tau_ln_a_tenth() -> None:
     assert answers(losses, steps, rising.tolist()).dev_t90() == pytest.approx(-tau * math.log(0.1), abs=1)
 
 
+def test_the_way_of_dev_f1_ends_at_its_best() -> None:
+    assert answers(np.ones(100), [0, 20, 40, 60], [0.0, 0.5, 1.0, 0.6]).dev_t90() == pytest.approx(36)
+
+
 def test_a_t90_that_is_never_reached_is_left_out() -> None:
     flat = answers(np.ones(100), [0, 50, 100], [0.0, 0.0, 0.0])
     assert flat.loss_t90() is None and flat.dev_t90() is None
