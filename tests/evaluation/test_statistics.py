@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from picolm.evaluation.statistics import interval, mean_of, resampled, share_of
+from picolm.evaluation.statistics import interval, mean_of, resampled, share_of, wilson
 
 
 def test_the_error_of_a_share_without_ties_is_the_binomial_one() -> None:
@@ -48,3 +48,14 @@ def test_the_error_of_a_mean_over_groups_is_that_of_independent_groups() -> None
         [resampled(group, draws=40_000, seed=3, key=name) for name, group in zip("ab", groups, strict=True)], 0
     )
     assert found.se == pytest.approx(both.std(), rel=0.03)
+
+
+def test_wilsons_interval_holds_the_probabilities_under_which_the_share_is_no_surprise() -> None:
+    """Its ends are the p at which the share lies z standard errors of p away; at 0 and 1 hits they are closed forms."""
+    z = 1.959963984540054
+    for hits, n in ((1, 7), (5, 10), (37, 42), (15, 19), (630, 900)):
+        for end in wilson(hits / n, n):
+            assert abs(hits / n - end) == pytest.approx(z * math.sqrt(end * (1 - end) / n))
+    assert wilson(0.0, 10) == pytest.approx((0.0, z**2 / (10 + z**2)))
+    assert wilson(1.0, 10) == pytest.approx((10 / (10 + z**2), 1.0))
+    assert wilson(0.0, 10)[0] == 0.0 and wilson(1.0, 19)[1] == 1.0

@@ -70,3 +70,20 @@ def interval(means: FloatArray) -> tuple[float, float]:
 def resampled_mean(groups: Mapping[str, FloatArray], names: Sequence[str]) -> FloatArray:
     """Bootstrap draws of the unweighted mean over some groups, from each group's own draws."""
     return np.asarray(np.mean([groups[name] for name in names], axis=0))
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a probability (1927): good for few items, and at 0 and 1.
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), with z = 1.96.
+
+    Args:
+        share: p, of the items that were hits.
+        n: items, 1 at least.
+    """
+    z = 1.959963984540054
+    centre = share + z**2 / (2 * n)
+    half = z * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    # Rounding would leave 0 and 1 by a digit.
+    low, high = ((centre + side * half) / (1 + z**2 / n) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)

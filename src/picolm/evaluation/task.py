@@ -32,6 +32,7 @@ REGISTRY = {
     "choices": "picolm.evaluation.choices:MultipleChoice",
     "classification": "picolm.evaluation.classification:Classification",
     "generation": "picolm.evaluation.generation:Generation",
+    "ner": "picolm.evaluation.entities.ner:NamedEntities",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
 }
