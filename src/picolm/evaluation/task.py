@@ -29,8 +29,12 @@ from picolm.model.interface import LanguageModel
 from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
+    "lexical": "picolm.evaluation.lexical:LexicalDecision",
+    "nominalization": "picolm.evaluation.nominalization:Nominalization",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
+    "tokens": "picolm.evaluation.tokens:Tokens",
+    "words": "picolm.evaluation.words:Words",
 }
 """Name -> `module:Class`. Strings only: what is not used is not loaded."""
 
