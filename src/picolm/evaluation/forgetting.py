@@ -27,7 +27,7 @@ class Forgetting:
     @property
     def unforgettable(self) -> npt.NDArray[np.bool_]:
         """Known at some checkpoint, and at every one after it, bool [N]."""
-        return (self.learned_at >= 0) & (self.events == 0)
+        return np.asarray((self.learned_at >= 0) & (self.events == 0))
 
 
 def forgetting(known: npt.NDArray[np.bool_]) -> Forgetting:

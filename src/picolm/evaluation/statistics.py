@@ -82,8 +82,8 @@ def mean_in_groups(values: FloatArray, groups: npt.NDArray[np.int64]) -> tuple[f
         The mean, and its standard error over groups: see `ratio_error`.
     """
     _, numbers = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(numbers, weights=values), np.bincount(numbers, weights=np.ones(len(values)))
-    return float(values.mean()), ratio_error(sums, counts)
+    sums, counts = np.bincount(numbers, weights=values), np.bincount(numbers)
+    return float(values.mean()), ratio_error(sums.astype(np.float64), counts.astype(np.float64))
 
 
 def ratio_error(above: FloatArray, below: FloatArray) -> float | None:

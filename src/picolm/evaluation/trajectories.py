@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import pyarrow as pa
 
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.batching import IntArray
+from picolm.evaluation.correlation import pearson
+from picolm.evaluation.scoring import FloatArray
 from picolm.evaluation.tokens import TOKENS, TRAJECTORY, unpacked
 from picolm.runs.evaluations import FOLDER, Kept, kept
 
@@ -97,3 +100,34 @@ def steps_of(found: list[Kept]) -> IntArray:
     if None in steps:
         raise PicoLMError(f"{found[0].part.path} is of a model whose step is not known: it is no point of a curve")
     return np.array(steps, dtype=np.int64)
+
+
+class Distance(NamedTuple):
+    """How far a model's surprisal of the same tokens is from that of an n-gram, checkpoint by checkpoint."""
+
+    correlation: FloatArray
+    """Pearson's r over tokens [S]; NaN where all tokens are alike to the model."""
+    difference: FloatArray
+    """Mean of the absolute difference in nats [S]."""
+
+
+def ngram_distances(trajectories: TokenTrajectories) -> dict[str, Distance]:
+    """How far the model is from the unigram and the bigram of its training tokens, on the tokens that are given.
+
+    The divergence of whole distributions, KL(n-gram || model), stands in the rows of the task.
+
+    Raises:
+        PicoLMError: the training tokens were not there when the task was asked.
+    """
+    if "unigram" not in trajectories.tokens.column_names:
+        raise PicoLMError("there is no n-gram to compare with: the run's training tokens were not there")
+    found = {}
+    for name in ("unigram", "bigram"):
+        reference = trajectories.tokens[name].to_numpy().astype(np.float64)
+        rows = [row.astype(np.float64) for row in trajectories.surprisal]
+        values = [pearson(row, reference) for row in rows]
+        found[name] = Distance(
+            np.array([np.nan if value is None else value for value in values]),
+            np.array([np.abs(row - reference).mean() for row in rows]),
+        )
+    return found

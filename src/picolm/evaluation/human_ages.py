@@ -1,0 +1,133 @@
+"""The ages at which children acquire words: as a list says, or as their recorded speech shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from picolm.errors import PicoLMError, nearest
+from picolm.evaluation.located import form_of
+from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.word_values import read_word_values
+from picolm.text.document import JSON
+from picolm.text.lines import Lines, decode
+from picolm.text.reading import parse_record
+from picolm.text.records import describe
+
+CHILD = "Target_Child"
+"""The role of the child in CHILDES."""
+
+
+def read_ages(path: Path | str, word_field: str = "word", age_field: str = "age") -> dict[str, float]:
+    """Read ages of acquisition in months; of several for one form the mean (Chang & Bergen 2022).
+
+    Args:
+        path: `.jsonl`, `.csv` or `.tsv`: see `read_word_values`.
+        word_field: the name of the words.
+        age_field: the name of the ages; a word without one is left out.
+
+    Raises:
+        PicoLMError: the file is not what it must be, or an age is not above 0.
+    """
+    ages: dict[str, list[float]] = {}
+    for form, age in read_word_values(Path(path), word_field, age_field):
+        if age <= 0:
+            raise PicoLMError(f"{path} has the age {age:g} for '{form}', which must be above 0 months")
+        ages.setdefault(form, []).append(age)
+    return {form: float(np.mean(own)) for form, own in ages.items()}
+
+
+def first_uses(path: Path | str, least: int = 2) -> pa.Table:
+    """At which age children say words, as far as their recorded speech shows.
+
+    For each child and word the age of the first utterance with it; a child who is not heard to say it is followed to
+    the last of its utterances. The share of children who say it by an age is Kaplan & Meier's (1958), and the age of
+    acquisition the first at which that is half of them: without a value where it never is. Recordings are samples that
+    begin at different ages, so these ages are later than those of word lists that parents fill in.
+
+    Args:
+        path: JSON lines with `child`, `age_months`, `role` and `tokens` (joined by spaces, or a list); utterances
+            without an age, and of other speakers than the child, are passed over.
+        least: words that fewer children say are left out.
+
+    Returns:
+        A row for each word: word (its form), age (months, null: censored), children (who say it), observed (children in
+        the file).
+
+    Raises:
+        PicoLMError: the file is not what it must be, or no word is said by so many children.
+    """
+    first: dict[str, dict[str, float]] = {}
+    last: dict[str, float] = {}
+    for child, age, words in _utterances(Path(path)):
+        last[child] = max(age, last.get(child, age))
+        for form in filter(None, map(form_of, words)):
+            said = first.setdefault(form, {})
+            said[child] = min(age, said.get(child, age))
+    said_by = {form: own for form, own in sorted(first.items()) if len(own) >= least}
+    if not said_by:
+        raise PicoLMError(f"{path} has no word that {least} children say")
+    return pa.table(
+        {
+            "word": pa.array(said_by, pa.string()),
+            "age": pa.array([median_age(own, last) for own in said_by.values()], pa.float64()),
+            "children": pa.array([len(own) for own in said_by.values()], pa.int32()),
+            "observed": pa.array([len(last)] * len(said_by), pa.int32()),
+        }
+    )
+
+
+def median_age(first: Mapping[str, float], last: Mapping[str, float]) -> float | None:
+    """The age by which half of children say a word, by Kaplan & Meier; None where it is beyond what was recorded.
+
+    Args:
+        first: ages of those who do.
+        last: until when each child was followed.
+    """
+    ages = np.array([first.get(child, end) for child, end in last.items()])
+    says = np.array([child in first for child in last])
+    share = 1.0
+    for age in np.unique(ages[says]):
+        share *= 1 - float((ages[says] == age).sum()) / float((ages >= age).sum())
+        # Half of an even number, without the rounding of the product.
+        if share <= 0.5 + 1e-12:
+            return float(age)
+    return None
+
+
+def _utterances(path: Path) -> Iterator[tuple[str, float, Iterable[str]]]:
+    found = False
+    try:
+        with path.open("rb") as file:
+            lines = Lines(str(path), file, packed=path.suffix == ".gz")
+            for number, line in lines:
+                if stripped := line.strip():
+                    place = f"{path}, line {number}"
+                    record = parse_record(decode(lines.name, stripped, number), place)
+                    if record.get("age_months") is not None and _value(record, "role", place) == CHILD:
+                        found = True
+                        yield _utterance(record, place)
+    except OSError as error:
+        raise PicoLMError(f"cannot read the utterances in {path}: {error.strerror or error}") from None
+    if not found:
+        raise PicoLMError(f"{path} has no utterance of a child (role {CHILD}) with an age")
+
+
+def _utterance(record: Mapping[str, JSON], place: str) -> tuple[str, float, Iterable[str]]:
+    child, age, words = (_value(record, name, place) for name in ("child", "age_months", "tokens"))
+    if isinstance(age, bool) or not isinstance(age, int | float):
+        raise PicoLMError(f"{place} has {describe(age)} as its 'age_months', which must be a number of months")
+    if isinstance(words, str):
+        words = list(words.split())
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise PicoLMError(f"{place} has {describe(words)} as its 'tokens', which must be words joined by spaces")
+    return str(child), float(age), [str(word) for word in words]
+
+
+def _value(record: Mapping[str, JSON], name: str, place: str) -> JSON:
+    if name not in record:
+        raise PicoLMError(f"{place} has no field '{name}'{nearest(name, record)}")
+    return record[name]
