@@ -21,6 +21,8 @@ from picolm.evaluation.sigmoids import Sigmoid, fit_sigmoid
 
 Baseline = Literal["chance", "unigram"]
 Censored = Literal["", "before", "after"]
+_FEWEST = 5
+"""A sigmoid has four parameters."""
 PREDICTORS = ("log10_step", "log_frequency", "length")
 
 
@@ -78,18 +80,19 @@ def acquisition(
         least: words that stand in the texts fewer times are left out.
 
     Returns:
-        A row for each word: word, occurrences, length (letters), tokens (mean), log_frequency, unigram (nats), first and
-        last and least (surprisal of the curve, nats), log10_step and step (its age), censored (`before`, `after` or
-        empty), threshold, upper, lower, middle, scale, r_squared (the fit), age (of children, months, or null).
+        A row for each word: word, occurrences, length (in characters), tokens (mean), log_frequency, unigram (nats);
+        first, last and least (surprisal of the curve, nats); log10_step and step (its age), censored (`before`, `after`
+        or empty), threshold (nats); upper, lower, middle, scale and r_squared (the fit); age (of children, months).
 
     Raises:
-        PicoLMError: there is nothing to read, there are fewer than four checkpoints, or the baseline is not known.
+        PicoLMError: there is nothing to read, there are fewer than five checkpoints, or the baseline is not known.
     """
     curves = place if isinstance(place, LearningCurves) else read_learning_curves(place, label, least)
     later = curves.steps > 0
-    if later.sum() < 4:
+    if later.sum() < _FEWEST:
         raise PicoLMError(
-            f"a curve through {later.sum()} checkpoints after step 0 has no age: ask 4 at least, on a scale of doublings"
+            f"a curve through {later.sum()} checkpoints after step 0 has no age: ask {_FEWEST} at least, "
+            "each after about twice as many steps as the one before"
         )
     human = {} if ages is None else ages if isinstance(ages, Mapping) else read_ages(ages)
     known_nothing = _baselines(curves, baseline)

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.located import form_of
-from picolm.evaluation.scoring import FloatArray
 from picolm.evaluation.word_values import read_word_values
 from picolm.text.document import JSON
 from picolm.text.lines import Lines, decode
