@@ -83,8 +83,9 @@ def test_settings_change_what_is_compared(
     seen: list[tuple[list[str], list[int]]] = []
     real = CausalScorer.score_pairs
 
-    def watch(self: CausalScorer, good: Any, bad: Any, *rest: Any) -> Any:
-        scores = real(self, good, bad, *rest)
+    def watch(self: CausalScorer, good: Any, bad: Any, *rest: Any, apart: bool) -> Any:
+        assert apart is ("mean" not in settings or not seen)
+        scores = real(self, good, bad, *rest, apart=apart)
         seen.append((list(good), scores[0].tokens.tolist()))
         return scores
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import bucketed
 from picolm.evaluation.masked import Hiding, MaskedScorer, word_numbers
-from picolm.evaluation.scoring import CausalScorer, FirstToken, Fork, Passage, score_forks, score_passages
+from picolm.evaluation.scoring import CausalScorer, FirstToken, score_passages
+from picolm.evaluation.trees import Passage, grow
 from picolm.evaluation.windows import windows
 from picolm.model.transformer import Transformer
 from picolm.text.tokenizer import Tokenizer
@@ -76,27 +77,64 @@ def test_order_and_batch_size_change_no_sum(
     np.testing.assert_allclose(other, usual[order], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["branches", "passages"])
-def test_forks_equal_a_computation_token_by_token(
-    causal: Transformer, plain: bool, monkeypatch: pytest.MonkeyPatch
+def test_apart_leaves_out_what_both_begin_with(causal: Transformer, tokenizer: Tokenizer) -> None:
+    good = ["The cats are", "The", "b", "The same", "The cats are"]
+    bad = ["The cats", "The cats are", "c", "The same", "The cats is"]
+    scorer = CausalScorer(engine(causal), tokenizer)
+    whole, parts = scorer.score_pairs(good, bad), scorer.score_pairs(good, bad, apart=True)
+    differences = [one.log_p - other.log_p for one, other in (whole, parts)]
+    np.testing.assert_allclose(differences[0], differences[1], rtol=0, atol=1e-9)
+    assert differences[1][3] == 0.0 and parts[0].tokens[3] == 0
+    np.testing.assert_array_equal(whole[0].tokens - parts[0].tokens, whole[1].tokens - parts[1].tokens)
+    assert parts[0].tokens[4] < whole[0].tokens[4]
+
+
+PASSAGES = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=9), st.integers(1, 4)), min_size=1, max_size=25
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn=PASSAGES, usual=st.integers(1, 30), as_trees=st.booleans())
+def test_passages_that_begin_alike_equal_a_computation_token_by_token(
+    causal: Transformer, drawn: list[tuple[list[int], int]], usual: int, as_trees: bool
 ) -> None:
-    if not plain:
-        monkeypatch.setattr("picolm.evaluation.scoring._LONGEST_FORK", 0)
-    both = [
-        ([1, 2, 3, 4], [1, 2, 5, 4, 6]),
-        ([1, 2, 3], [1, 2, 3]),
-        ([1, 2], [1, 2, 3, 4]),
-        ([1, 2, 3, 4], [1, 2]),
-        ([1, 2, 3, 4, 9], [1, 2, 3, 5]),
-        ([3, 2, 1], [4, 2]),
-        ([3], [4, 2]),
-        ([3], [3]),
-        ([3], []),
-    ]
-    forks = [Fork(np.array(one, dtype=np.int64), np.array(other, dtype=np.int64)) for one, other in both]
-    for found, wanted in zip(score_forks(engine(causal, batch_tokens=20), forks), both, strict=True):
-        for log_p, tokens in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(log_p, by_hand(causal, tokens), rtol=0, atol=1e-10)
+    passages = [Passage(np.array(tokens), first) for tokens, first in drawn]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("picolm.evaluation.scoring._WORTHWHILE", 2.0 if as_trees else 0.0)
+        patched.setattr("picolm.evaluation.trees.USUAL_ROW", usual)
+        counted: list[int] = []
+        found = score_passages(engine(causal, batch_tokens=20), passages, counted.append)
+    assert sum(counted) == len(passages)
+    for log_p, (tokens, first) in zip(found, drawn, strict=True):
+        np.testing.assert_allclose(log_p, by_hand(causal, tokens, first), rtol=0, atol=1e-10)
+
+
+@given(drawn=PASSAGES, usual=st.integers(1, 30))
+def test_trees_hold_each_passage_once_and_nothing_twice(drawn: list[tuple[list[int], int]], usual: int) -> None:
+    passages = [Passage(np.array(tokens), first) for tokens, first in drawn]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("picolm.evaluation.trees.USUAL_ROW", usual)
+        trees = list(grow(passages, range(len(passages))))
+    assert sorted(number for tree in trees for number, _ in tree.members) == list(range(len(passages)))
+    for tree in trees:
+        paths: list[tuple[int, ...]] = []
+        for token, parent in zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True):
+            paths.append((*(paths[parent] if parent >= 0 else ()), token))
+        assert len(set(paths)) == len(paths), "a beginning is read once"
+        scored = [(paths[place], target) for place, target in zip(tree.places, tree.targets, strict=True)]
+        assert len(set(scored)) == len(scored), "a token behind a beginning is scored once"
+        for number, own in tree.members:
+            tokens, first = drawn[number]
+            wanted = [(tuple(tokens[:place]), tokens[place]) for place in range(first, len(tokens))]
+            assert [scored[place] for place in own] == wanted
+
+
+def test_choices_behind_a_long_beginning_share_it() -> None:
+    context = np.arange(150)
+    passages = [Passage(np.concatenate([context, [200 + n, 300 + n]]), 150) for n in range(4)]
+    (tree,) = grow(passages, range(4))
+    assert len(tree.tokens) == 150 + 4 and len(tree.targets) == 8
 
 
 def test_a_bos_of_its_own_is_put_first(causal: Transformer, tokenizer: Tokenizer) -> None:

@@ -15,7 +15,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 def one_is_a_list(value: object) -> object:
     """Let a text or a number that stands where a list is expected be a list of one."""
-    return (value,) if isinstance(value, str) or type(value) is int else value
+    return (value,) if isinstance(value, str) or type(value) in (int, float) else value
 
 
 Weights = dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]

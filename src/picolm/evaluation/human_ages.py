@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from picolm.errors import PicoLMError, nearest
+from picolm.errors import PicoLMError
 from picolm.evaluation.located import form_of
-from picolm.evaluation.word_values import read_word_values
-from picolm.text.document import JSON
-from picolm.text.lines import Lines, decode
-from picolm.text.reading import parse_record
-from picolm.text.records import describe
+from picolm.evaluation.records import Record, read_records
+from picolm.evaluation.word_values import read_word_values, real_number
 
 CHILD = "Target_Child"
 """The role of the child in CHILDES."""
@@ -97,36 +94,19 @@ def median_age(first: Mapping[str, float], last: Mapping[str, float]) -> float |
     return None
 
 
-def _utterances(path: Path) -> Iterator[tuple[str, float, Iterable[str]]]:
+def _utterances(path: Path) -> Iterator[tuple[str, float, Sequence[str]]]:
+    """Child, age and words of each utterance of a child whose age is known."""
     found = False
-    try:
-        with path.open("rb") as file:
-            lines = Lines(str(path), file, packed=path.suffix == ".gz")
-            for number, line in lines:
-                if stripped := line.strip():
-                    place = f"{path}, line {number}"
-                    record = parse_record(decode(lines.name, stripped, number), place)
-                    if record.get("age_months") is not None and _value(record, "role", place) == CHILD:
-                        found = True
-                        yield _utterance(record, place)
-    except OSError as error:
-        raise PicoLMError(f"cannot read the utterances in {path}: {error.strerror or error}") from None
+    for record in read_records(path, "utterances"):
+        if record.values.get("age_months") is not None and record.text("role") == CHILD:
+            found = True
+            yield record.text("child"), real_number(record, "age_months"), _words(record)
     if not found:
         raise PicoLMError(f"{path} has no utterance of a child (role {CHILD}) with an age")
 
 
-def _utterance(record: Mapping[str, JSON], place: str) -> tuple[str, float, Iterable[str]]:
-    child, age, words = (_value(record, name, place) for name in ("child", "age_months", "tokens"))
-    if isinstance(age, bool) or not isinstance(age, int | float):
-        raise PicoLMError(f"{place} has {describe(age)} as its 'age_months', which must be a number of months")
-    if isinstance(words, str):
-        words = list(words.split())
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise PicoLMError(f"{place} has {describe(words)} as its 'tokens', which must be words joined by spaces")
-    return str(child), float(age), [str(word) for word in words]
-
-
-def _value(record: Mapping[str, JSON], name: str, place: str) -> JSON:
-    if name not in record:
-        raise PicoLMError(f"{place} has no field '{name}'{nearest(name, record)}")
-    return record[name]
+def _words(record: Record) -> Sequence[str]:
+    listed = record.values.get("tokens")
+    if isinstance(listed, list) and all(isinstance(word, str) for word in listed):
+        return [str(word) for word in listed]
+    return record.text("tokens", may_be_empty=True).split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -144,7 +144,8 @@ class MinimalPairs(Task):
         scorer = scorer_of(engine, self._material, self.settings)
         good, bad = self._texts()
         places = [pair.place for pair in self._pairs]
-        scores = scorer.score_pairs(good, bad, places, subject.meter.advance)
+        apart = self.settings.reduction == "sum"
+        scores = scorer.score_pairs(good, bad, places, subject.meter.advance, apart=apart)
         own = ([pair.good for pair in self._pairs], [pair.bad for pair in self._pairs])
         return outcomes(*(self._reduced(one, texts) for one, texts in zip(scores, own, strict=True)))
 
@@ -225,7 +226,19 @@ class MinimalPairs(Task):
         return {name: list(members) for name, members in subsets.items()}
 
 
-def scorer_of(engine: Engine, material: Material, settings: PairsSettings) -> Scorer:
+class ReadingSettings(Protocol):
+    """Settings that say how sentences are read."""
+
+    @property
+    def first_token(self) -> FirstToken:
+        """Whether the first token is scored."""
+
+    @property
+    def hiding(self) -> Hiding:
+        """What a masked model's pseudo-log-likelihood hides."""
+
+
+def scorer_of(engine: Engine, material: Material, settings: ReadingSettings) -> Scorer:
     """The scorer that fits a model: log-probability where it is causal, pseudo-log-likelihood where it is masked."""
     if material.is_causal:
         return CausalScorer(engine, material.tokenizer, first_token=settings.first_token, bos=material.bos)

@@ -13,7 +13,7 @@ from pydantic import Field
 from picolm.config.schema import Data
 from picolm.config.section import Count, Positive, Section, Seed
 from picolm.errors import PicoLMError
-from picolm.evaluation.scoring import FirstToken, Passage, score_passages
+from picolm.evaluation.scoring import FirstToken, score_passages
 from picolm.evaluation.statistics import ratio_error
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.texts import (
@@ -25,6 +25,7 @@ from picolm.evaluation.texts import (
     source_documents,
     tinsy_texts,
 )
+from picolm.evaluation.trees import Passage
 from picolm.evaluation.windows import reach, windows
 from picolm.runs.digest import sha256_of_json
 from picolm.text.sources import expand

@@ -12,7 +12,7 @@ from picolm.config.schema import Data
 from picolm.config.section import Count, Section
 from picolm.errors import PicoLMError
 from picolm.evaluation.located import LocatedText, locate_documents, locate_held_out
-from picolm.evaluation.readouts import Readout, read_out
+from picolm.evaluation.positions import Reading, read_positions
 from picolm.evaluation.scoring import FirstToken, FloatArray
 from picolm.evaluation.task import Material, Subject
 from picolm.evaluation.texts import limited, source_documents
@@ -79,14 +79,12 @@ class Probe:
         """How many tokens at the beginning of each text are not scored: 0 or 1."""
         return 1 - len(self._prefix)
 
-    def read_out(
-        self, subject: Subject, readout: Readout, columns: int, ending: Sequence[int] = ()
-    ) -> list[FloatArray]:
+    def read(self, subject: Subject, reading: Reading, columns: int, ending: Sequence[int] = ()) -> list[FloatArray]:
         """Take numbers from each scored token.
 
         Args:
             subject: the model.
-            readout: the numbers.
+            reading: the numbers.
             columns: how many there are, K.
             ending: tokens that are put behind each text, and scored too.
 
@@ -97,7 +95,7 @@ class Probe:
         parts = [list(windows(tokens, self._window, self._stride)) for tokens in whole]
         passages = [passage for part in parts for passage in part]
         subject.meter.expect(len(passages))
-        found = iter(read_out(subject.engine, passages, readout, subject.meter.advance))
+        found = iter(read_positions(subject.engine, passages, reading, subject.meter.advance))
         return [np.concatenate([np.empty((0, columns)), *(next(found) for _ in part)]) for part in parts]
 
 

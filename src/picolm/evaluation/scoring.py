@@ -9,10 +9,10 @@ is needed. Logits are computed at scored positions only, chunk by chunk.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray, bucketed, padded
+from picolm.evaluation.trees import LONGEST_ROW, Passage, Tree, common_beginning, grow
 from picolm.model.interface import LanguageModel
 from picolm.model.size import loss_rows
 from picolm.model.transformer import Block, Transformer
@@ -39,20 +40,8 @@ _BATCH_TOKENS_ELSEWHERE = 32768
 _TEXTS_AT_ONCE = 4096
 _LOGIT_BYTES = 2**21
 """Of logits that a CPU computes at once: what its cache holds is more than twice as fast as what training computes."""
-_LONGEST_FORK = 256
-"""Positions of a row with a mask of its own; longer ones would be mostly mask."""
-
-
-class Passage(NamedTuple):
-    """Tokens that a causal model reads; those from `first` on, which is 1 at least, are scored."""
-
-    tokens: IntArray
-    first: int
-
-    @property
-    def n_scored(self) -> int:
-        """How many tokens are scored."""
-        return max(len(self.tokens) - self.first, 0)
+_WORTHWHILE = 0.9
+"""Share of positions that is left when passages are read as trees; above it, their masks cost more than they spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +121,9 @@ def score_passages(
 ) -> list[FloatArray]:
     """Score tokens given those before them.
 
+    Where many passages begin alike and the model is a plain Transformer, what they share is read and scored once
+    (BLiMP has four positions in ten fewer so). Equal passages have equal scores to the last bit.
+
     Args:
         engine: of a causal model.
         passages: each within the model's window: at most `window` + 1 tokens.
@@ -141,26 +133,60 @@ def score_passages(
         For each passage log p of its scored tokens in nats, float64 [n_scored].
     """
     assert all(passage.first >= 1 and len(passage.tokens) <= engine.window + 1 for passage in passages)
-    found: list[FloatArray] = [np.empty(0)] * len(passages)
-    empty = sum(not passage.n_scored for passage in passages)
-    places = [place for place, passage in enumerate(passages) if passage.n_scored]
-    advance(empty)
+    distinct: dict[tuple[bytes, int], int] = {}
+    numbers = [distinct.setdefault((one.tokens.tobytes(), one.first), place) for place, one in enumerate(passages)]
+    counts = np.bincount(numbers, minlength=len(passages)) if numbers else np.empty(0, dtype=np.int64)
+    found: dict[int, FloatArray] = {place: np.empty(0) for place in set(numbers) if not passages[place].n_scored}
+    advance(int(counts[list(found)].sum()))
+    left = [place for place in distinct.values() if place not in found]
     with engine.reading():
-        for batch in bucketed([len(passages[place].tokens) for place in places], engine.budget):
-            chosen = [places[number] for number in batch]
-            for place, log_p in zip(chosen, _read(engine, [passages[p] for p in chosen]), strict=True):
-                found[place] = log_p
-            advance(len(chosen))
-    return found
+        for scored in _scored(engine, passages, left):
+            found |= scored
+            advance(int(counts[list(scored)].sum()))
+    return [found[number] for number in numbers]
 
 
-def _read(engine: Engine, passages: Sequence[Passage]) -> list[FloatArray]:
+def _scored(engine: Engine, passages: Sequence[Passage], numbers: Sequence[int]) -> Iterator[dict[int, FloatArray]]:
+    trees = _trees(engine, passages, numbers)
+    for batch in bucketed([len(tree.tokens) for tree in trees], engine.budget):
+        yield _read_trees(engine, [trees[place] for place in batch])
+    grown = {number for tree in trees for number, _ in tree.members}
+    rest = [number for number in numbers if number not in grown]
+    for batch in bucketed([len(passages[number].tokens) for number in rest], engine.budget):
+        yield _read_rows(engine, {rest[place]: passages[rest[place]] for place in batch})
+
+
+def _trees(engine: Engine, passages: Sequence[Passage], numbers: Sequence[int]) -> list[Tree]:
+    """The short passages as trees; none where that spares little."""
+    model = engine.model
+    if type(model) is not Transformer or any(type(block) is not Block for block in model.blocks):
+        return []
+    short = [number for number in numbers if len(passages[number].tokens) - 1 <= LONGEST_ROW]
+    trees = list(grow(passages, short))
+    alone = sum(len(passages[number].tokens) - 1 for number in short)
+    return trees if sum(len(tree.tokens) for tree in trees) <= _WORTHWHILE * alone else []
+
+
+def _read_trees(engine: Engine, trees: Sequence[Tree]) -> dict[int, FloatArray]:
+    # Filling stands alone: it has no parent.
+    inputs, parents = padded([tree.tokens for tree in trees], filler=0), padded([tree.parents for tree in trees], -1)
+    model = engine.model
+    assert isinstance(model, Transformer)
+    hidden = model(inputs.to(engine.device), parents=parents)
+    places = np.concatenate([row * inputs.shape[1] + tree.places for row, tree in enumerate(trees)])
+    log_p = _log_p(engine, hidden, places, np.concatenate([tree.targets for tree in trees]))
+    parts = np.split(log_p, np.cumsum([len(tree.targets) for tree in trees])[:-1])
+    return {number: part[own] for tree, part in zip(trees, parts, strict=True) for number, own in tree.members}
+
+
+def _read_rows(engine: Engine, passages: Mapping[int, Passage]) -> dict[int, FloatArray]:
     # The last token is only predicted, so it need not be read.
-    inputs = padded([passage.tokens[:-1] for passage in passages], filler=0)
+    inputs = padded([passage.tokens[:-1] for passage in passages.values()], filler=0)
     hidden = engine.model(inputs.to(engine.device))
-    counts = np.array([passage.n_scored for passage in passages])
-    places, targets = scored_places(passages, inputs.shape[1])
-    return np.split(_log_p(engine, hidden, places, targets), np.cumsum(counts)[:-1])
+    counts = np.array([passage.n_scored for passage in passages.values()])
+    places, targets = scored_places(list(passages.values()), inputs.shape[1])
+    log_p = _log_p(engine, hidden, places, targets)
+    return dict(zip(passages, np.split(log_p, np.cumsum(counts)[:-1]), strict=True))
 
 
 def scored_places(passages: Sequence[Passage], width: int) -> tuple[IntArray, IntArray]:
@@ -177,86 +203,6 @@ def scored_places(passages: Sequence[Passage], width: int) -> tuple[IntArray, In
         row * width + np.arange(passage.first - 1, len(passage.tokens) - 1) for row, passage in enumerate(passages)
     ]
     return np.concatenate(places), np.concatenate([passage.tokens[passage.first :] for passage in passages])
-
-
-class Fork(NamedTuple):
-    """Two sequences of tokens that may begin alike; all but the first token of each are scored."""
-
-    one: IntArray
-    other: IntArray
-
-    @property
-    def shared(self) -> int:
-        """With how many tokens both begin."""
-        shorter = min(len(self.one), len(self.other))
-        differ = np.flatnonzero(self.one[:shorter] != self.other[:shorter])
-        return int(differ[0]) if len(differ) else shorter
-
-    @property
-    def beginning(self) -> int:
-        """How many tokens that are read (which the last one of either is not) stand in both."""
-        return max(min(self.shared, len(self.one) - 1, len(self.other) - 1), 0)
-
-
-def score_forks(
-    engine: Engine, forks: Sequence[Fork], advance: Advance = lambda count: None
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Score two sequences at once, each token given those before it.
-
-    Where the model is a plain Transformer and both are short, a row is what both begin with and then either rest (see
-    `Branches`): BLiMP has a third fewer positions so. Else they are two passages, and only logits are shared.
-
-    Args:
-        engine: of a causal model.
-        forks: both sequences within the model's window.
-        advance: told how many sequences are done.
-
-    Returns:
-        For each fork the log p of the scored tokens of either, in nats.
-    """
-    model = engine.model
-    is_plain = type(model) is Transformer and all(type(block) is Block for block in model.blocks)
-    shared = [fork.shared for fork in forks]
-    lengths = [len(fork.one) + len(fork.other) - 2 - fork.beginning for fork in forks]
-    found: list[tuple[FloatArray, FloatArray]] = [(np.empty(0), np.empty(0))] * len(forks)
-    short = [place for place, length in enumerate(lengths) if is_plain and 0 < length <= _LONGEST_FORK]
-    with engine.reading():
-        for batch in bucketed([lengths[place] for place in short], engine.budget):
-            chosen = [short[number] for number in batch]
-            for place, both in zip(chosen, _read_forks(engine, [forks[p] for p in chosen]), strict=True):
-                found[place] = both
-            advance(2 * len(chosen))
-    rest = sorted(set(range(len(forks))) - set(short))
-    passages = [Passage(forks[place].one, 1) for place in rest]
-    passages += [Passage(forks[place].other, max(shared[place], 1)) for place in rest]
-    scored = score_passages(engine, passages, advance)
-    for number, place in enumerate(rest):
-        one = scored[number]
-        # Token t is scored at place t - 1.
-        found[place] = (one, np.concatenate([one[: max(shared[place] - 1, 0)], scored[len(rest) + number]]))
-    return found
-
-
-def _read_forks(engine: Engine, forks: Sequence[Fork]) -> Iterator[tuple[FloatArray, FloatArray]]:
-    rows, branches, places, targets = [], [], [], []
-    for fork in forks:
-        begin, ones, others = fork.beginning, len(fork.one) - 1, len(fork.other) - 1
-        rows.append(np.concatenate([fork.one[:ones], fork.other[begin:others]]))
-        branches.append(np.repeat([0, 1, 2], [begin, ones - begin, others - begin]))
-        # What is scored of the other one alone: the tokens from where they part, each at the place before it.
-        alone = np.arange(max(fork.shared, 1) - 1, others)
-        places.append(np.concatenate([np.arange(ones), np.where(alone < begin, alone, alone - begin + ones)]))
-        targets.append(np.concatenate([fork.one[1:], fork.other[max(fork.shared, 1) :]]))
-    # Filling counts to the last branch, behind all of it.
-    inputs, numbers = padded(rows, filler=0), padded(branches, filler=2)
-    flat = np.concatenate([row * inputs.shape[1] + own for row, own in enumerate(places)])
-    model = engine.model
-    assert isinstance(model, Transformer)
-    hidden = model(inputs.to(engine.device), branches=numbers)
-    log_p = _log_p(engine, hidden, flat, np.concatenate(targets))
-    for fork, both in zip(forks, np.split(log_p, np.cumsum([len(own) for own in targets])[:-1]), strict=True):
-        one, alone_p = both[: len(fork.one) - 1], both[len(fork.one) - 1 :]
-        yield one, np.concatenate([one[: max(fork.shared - 1, 0)], alone_p])
 
 
 def _log_p(engine: Engine, hidden: Tensor, places: IntArray, targets: IntArray) -> FloatArray:
@@ -298,8 +244,18 @@ class Scorer(ABC):
         bad: Sequence[str],
         places: Sequence[str] = (),
         advance: Advance = lambda count: None,
+        *,
+        apart: bool = False,
     ) -> tuple[Scores, Scores]:
-        """Score two lists of texts that belong together one by one."""
+        """Score two lists of texts that belong together one by one.
+
+        Args:
+            good: the one list.
+            bad: the other.
+            places: where each pair stands, for errors.
+            advance: told how many more texts are done.
+            apart: whether only the difference of sums is wanted: what counts alike in both may be left out.
+        """
         return self.score(good, places, advance), self.score(bad, places, advance)
 
 
@@ -332,14 +288,16 @@ class CausalScorer(Scorer):
         bad: Sequence[str],
         places: Sequence[str] = (),
         advance: Advance = lambda count: None,
+        *,
+        apart: bool = False,
     ) -> tuple[Scores, Scores]:
-        """Score pairs: what both texts begin with is read and scored once.
-
-        So texts that are equal have equal scores to the last bit.
-        """
-        pairs = [Fork(*both) for both in zip(self._encoded(good, places), self._encoded(bad, places), strict=True)]
-        found = score_forks(self.engine, pairs, advance)
-        return gathered(good, [one for one, _ in found]), gathered(bad, [other for _, other in found])
+        """Score pairs (see `Scorer.score_pairs`); texts that are equal have equal scores to the last bit."""
+        passages: list[Passage] = []
+        for one, other in zip(self._encoded(good, places), self._encoded(bad, places), strict=True):
+            first = max(common_beginning(one, other), 1) if apart else 1
+            passages += (Passage(one, first), Passage(other, first))
+        found = score_passages(self.engine, passages, advance)
+        return gathered(good, found[::2]), gathered(bad, found[1::2])
 
     def _encoded(self, texts: Sequence[str], places: Sequence[str]) -> list[IntArray]:
         encoded = encode(self.tokenizer, texts)

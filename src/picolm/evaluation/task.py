@@ -29,6 +29,7 @@ from picolm.model.interface import LanguageModel
 from picolm.text.tokenizer import Tokenizer
 
 REGISTRY = {
+    "classification": "picolm.evaluation.classification:Classification",
     "lexical": "picolm.evaluation.lexical:LexicalDecision",
     "nominalization": "picolm.evaluation.nominalization:Nominalization",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",

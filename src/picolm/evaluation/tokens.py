@@ -21,8 +21,8 @@ from picolm.evaluation.correlation import pearson
 from picolm.evaluation.divergence import Divergences
 from picolm.evaluation.located import LocatedText, form_of, word_numbers
 from picolm.evaluation.ngrams import NGrams
+from picolm.evaluation.positions import Positions, Reading
 from picolm.evaluation.probe import Probe, ProbeSettings
-from picolm.evaluation.readouts import Positions, Readout
 from picolm.evaluation.scoring import FloatArray
 from picolm.evaluation.statistics import mean_in_groups
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
@@ -76,7 +76,7 @@ class Tokens(Task):
         matrix = subject.engine.model.output_matrix[: self._vocab_size]
         divergences = Divergences(matrix, self._references, subject.engine.device)
         columns = 2 + len(divergences.names)
-        found = np.concatenate(self._probe.read_out(subject, _readout(divergences), columns))
+        found = np.concatenate(self._probe.read(subject, _reading(divergences), columns))
         if not np.isfinite(found).all():
             raise PicoLMError("the model gives a token a log-probability that is not finite: its weights are broken")
         kept = {"surprisal": packed(found[:, 0]), "right": found[:, 1] > 0}
@@ -115,15 +115,15 @@ def unpacked(kept: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     return (kept / np.float32(STEPS_PER_NAT)).astype(np.float32)
 
 
-def _readout(divergences: Divergences) -> Readout:
+def _reading(divergences: Divergences) -> Reading:
     """For each token: surprisal, whether none is likelier, and the divergence of each reference."""
 
-    def readout(at: Positions) -> Tensor:
+    def reading(at: Positions) -> Tensor:
         log_z, chosen = at.logits.logsumexp(-1), at.logits.gather(1, at.targets[:, None])[:, 0]
         right = (chosen >= at.logits.amax(-1)).to(log_z.dtype)
         return torch.stack([log_z - chosen, right, *divergences.at(at.hidden, log_z, at.before)], -1)
 
-    return readout
+    return reading
 
 
 def _table_of(probe: Probe, material: Material, references: NGrams | None) -> pa.Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import Passage
+from picolm.evaluation.trees import Passage
 
 
 def windows(tokens: IntArray, window: int, stride: int) -> Iterator[Passage]:

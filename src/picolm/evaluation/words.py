@@ -19,8 +19,8 @@ from picolm.evaluation.boundaries import beginnings, corrections, refuse_unmarke
 from picolm.evaluation.controls import Unigram
 from picolm.evaluation.frequencies import Frequencies
 from picolm.evaluation.located import LocatedText, across_words, form_of, word_numbers
+from picolm.evaluation.positions import Positions, Reading
 from picolm.evaluation.probe import Probe, ProbeSettings
-from picolm.evaluation.readouts import Positions, Readout
 from picolm.evaluation.scoring import Engine, FloatArray
 from picolm.evaluation.statistics import mean_in_groups
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
@@ -109,10 +109,10 @@ class Words(Task):
     def measure(self, subject: Subject) -> Found:
         """Read every text once."""
         assert self._probe is not None
-        readout, columns = _readout(subject.engine, self._begins)
+        reading, columns = _reading(subject.engine, self._begins)
         # The token that ends a text is asked for to learn whether its last word is over.
         ending = [] if self._begins is None else [self._separator]
-        found = self._probe.read_out(subject, readout, columns, ending)
+        found = self._probe.read(subject, reading, columns, ending)
         per_text = [self._surprisals(text, own) for text, own in zip(self._probe.texts, found, strict=True)]
         surprisal = np.concatenate(per_text)
         if np.isinf(surprisal).any() or any(np.isnan(own).any() for own in found):
@@ -163,7 +163,7 @@ class Words(Task):
         return figures
 
 
-def _readout(engine: Engine, begins: npt.NDArray[np.bool_] | None) -> tuple[Readout, int]:
+def _reading(engine: Engine, begins: npt.NDArray[np.bool_] | None) -> tuple[Reading, int]:
     """For each token its log-probability, and with a correction the log of the mass of B there."""
     vocab_size = len(engine.model.output_matrix)
     marked = None
@@ -173,13 +173,13 @@ def _readout(engine: Engine, begins: npt.NDArray[np.bool_] | None) -> tuple[Read
         marked = torch.full((vocab_size,), -torch.inf, device=engine.device)
         marked[torch.from_numpy(places).to(engine.device)] = 0.0
 
-    def readout(at: Positions) -> Tensor:
+    def reading(at: Positions) -> Tensor:
         log_z = at.logits.logsumexp(-1)
         log_p = at.logits.gather(1, at.targets[:, None])[:, 0] - log_z
         masses = [] if marked is None else [(at.logits + marked).logsumexp(-1) - log_z]
         return torch.stack([log_p, *masses], -1)
 
-    return readout, 1 if marked is None else 2
+    return reading, 1 if marked is None else 2
 
 
 def _table_of(probe: Probe, unigram: Unigram | None, frequencies: Frequencies | None) -> pa.Table:

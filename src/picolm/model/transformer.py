@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from picolm.config import schema
-from picolm.model.branches import Branches
 from picolm.model.cache import KeyValueCache
 from picolm.model.interface import LanguageModel, Role
 from picolm.model.kernel import Kernel, Mix
 from picolm.model.segments import Segments
+from picolm.model.trees import Trees
 
 Rotation = tuple[Tensor, Tensor]
 Features = Mapping[str, Tensor]
@@ -168,14 +168,14 @@ class Transformer(LanguageModel):
         attention_mask: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
-        branches: Tensor | None = None,
+        parents: Tensor | None = None,
         features: Features | None = None,
     ) -> Tensor:
         """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`).
 
         With a `cache`: the beginnings of its rows at first, whose lengths it knows, then one token each. With
         `documents`, numbers [B, T] on the host: attention and positions begin anew where the number changes; padding
-        has a number of its own, so no mask is needed. With `branches`: see `Branches`.
+        has a number of its own, so no mask is needed. With `parents`: see `Trees`.
         """
         if cache is not None:
             assert attention_mask is None and documents is None and self.config.attention == "causal"
@@ -183,11 +183,11 @@ class Transformer(LanguageModel):
             hidden = self._hidden(input_ids, cache.begin(input_ids), mixes=mixes, features=features)
             cache.end()
             return hidden
-        if branches is not None:
+        if parents is not None:
             assert attention_mask is None and documents is None and self.config.attention == "causal"
-            apart = Branches(branches, device=input_ids.device)
-            mixed: list[Mix] = [apart] * self.config.n_layers
-            return self._hidden(input_ids, apart.positions, mixes=mixed, features=features)
+            trees = Trees(parents, device=input_ids.device)
+            mixed: list[Mix] = [trees] * self.config.n_layers
+            return self._hidden(input_ids, trees.positions, mixes=mixed, features=features)
         if documents is not None:
             assert attention_mask is None
             segments = Segments(documents, causal=self.config.attention == "causal", device=input_ids.device)

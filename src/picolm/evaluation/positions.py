@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from picolm.evaluation.batching import bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine, FloatArray, Passage, scored_places
+from picolm.evaluation.scoring import Advance, Engine, FloatArray, scored_places
+from picolm.evaluation.trees import Passage
 
 
 class Positions(NamedTuple):
@@ -27,19 +28,19 @@ class Positions(NamedTuple):
     """The scored token [N]."""
 
 
-Readout = Callable[[Positions], Tensor]
+Reading = Callable[[Positions], Tensor]
 """Positions to K numbers each [N, K]; called with as many positions as logits are held of at once."""
 
 
-def read_out(
-    engine: Engine, passages: Sequence[Passage], readout: Readout, advance: Advance = lambda count: None
+def read_positions(
+    engine: Engine, passages: Sequence[Passage], reading: Reading, advance: Advance = lambda count: None
 ) -> list[FloatArray]:
     """Read passages, and take numbers from each scored position.
 
     Args:
         engine: of a causal model.
         passages: each within the model's window, as for `score_passages`, and with a scored token.
-        readout: the numbers.
+        reading: the numbers.
         advance: told of each batch.
 
     Returns:
@@ -50,7 +51,7 @@ def read_out(
     with engine.reading():
         for batch in bucketed([len(passage.tokens) for passage in passages], engine.budget):
             chosen = [passages[place] for place in batch]
-            numbers = torch.cat([readout(some) for some in _positions(engine, chosen)]).cpu().double().numpy()
+            numbers = torch.cat([reading(some) for some in _positions(engine, chosen)]).cpu().double().numpy()
             ends = np.cumsum([passage.n_scored for passage in chosen])
             for place, own in zip(batch, np.split(numbers, ends[:-1]), strict=True):
                 found[place] = own
