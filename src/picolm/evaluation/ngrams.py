@@ -126,9 +126,8 @@ class NGrams:
         """
         rows = matrix.detach().cpu().double()
         places = torch.from_numpy(np.stack([self._firsts(), self.seconds]))
-        direct = torch.sparse_coo_tensor(
-            places, torch.from_numpy(self._direct()), (len(rows), len(rows)), is_coalesced=True
-        )
+        shape, values = (len(rows), len(rows)), torch.from_numpy(self._direct())
+        direct = torch.sparse_coo_tensor(places, values, shape, check_invariants=True, is_coalesced=True)
         lower = torch.from_numpy(self.backoff)[:, None] * (torch.from_numpy(self.continuation) @ rows)
         found: Tensor = torch.sparse.mm(direct, rows) + lower
         return found

@@ -85,7 +85,7 @@ class Tokens(Task):
     def _figures(self, found: FloatArray, references: Sequence[str]) -> list[Figure]:
         documents = self._table["document"].to_numpy()
         domains = np.array(self._table["domain"].to_pylist(), dtype=object)
-        names = ["surprisal", "accuracy", *(f"kl_{name}" for name in references)]
+        names = ["surprisal", "right", *(f"kl_{name}" for name in references)]
         in_units = found * np.array([1.0, 100.0, *(1.0 for _ in references)])
         figures: list[Figure] = []
         for subset in ("all", *(f"domain/{name}" for name in sorted(set(domains)))):
