@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Age(NamedTuple):
     fit: Sigmoid
 
 
-def age_of(x: FloatArray, curve: FloatArray, baseline: float) -> Age:
+def age_of(x: FloatArray, curve: FloatArray, baseline: float, least_gain: float = 0.0) -> Age:
     """Age of acquisition of one word.
 
     The threshold is half-way between the baseline and the minimum of the curve; the age is where a sigmoid that is
@@ -47,11 +48,12 @@ def age_of(x: FloatArray, curve: FloatArray, baseline: float) -> Age:
         x: log10 of the steps, ascending [S].
         curve: mean surprisal there, nats [S].
         baseline: surprisal of a model that knows nothing.
+        least_gain: by how many nats the minimum must be below it, or the word is never acquired.
     """
     fit, least = fit_sigmoid(x, curve), float(curve.min())
     threshold = (baseline + least) / 2
     first, last = float(x[0]), float(x[-1])
-    if least >= baseline or fit.upper <= fit.lower or threshold <= fit.lower:
+    if least >= baseline - least_gain or fit.upper <= fit.lower or threshold <= fit.lower:
         return Age(last, "after", threshold, fit)
     if threshold >= fit.upper:
         return Age(first, "before", threshold, fit)
@@ -67,6 +69,7 @@ def acquisition(
     label: str | None = None,
     baseline: Baseline = "chance",
     least: int = 1,
+    least_gain: float = math.log(2),
 ) -> pa.Table:
     """Ages of acquisition of the words of a text that the task `words` asked at several checkpoints.
 
@@ -78,6 +81,8 @@ def acquisition(
         label: how the task is named; None: the only one that is there.
         baseline: `chance`: log V for each token, as in the paper; `unigram`: what counts of training tokens alone give.
         least: words that stand in the texts fewer times are left out.
+        least_gain: words whose surprisal never falls by so many nats below the baseline are not acquired; log 2: whose
+            probability never doubles. 0: the rule of the paper, by which a word that falls by a hair has an age.
 
     Returns:
         A row for each word: word, occurrences, length (in characters), tokens (mean), log_frequency, unigram (nats);
@@ -97,7 +102,7 @@ def acquisition(
     human = {} if ages is None else ages if isinstance(ages, Mapping) else read_ages(ages)
     known_nothing = _baselines(curves, baseline)
     x, surprisal = np.log10(curves.steps[later].astype(np.float64)), curves.surprisal[later]
-    found = [age_of(x, curve, float(base)) for curve, base in zip(surprisal.T, known_nothing, strict=True)]
+    found = [age_of(x, curve, float(base), least_gain) for curve, base in zip(surprisal.T, known_nothing, strict=True)]
     return pa.table(
         {
             "word": pa.array(curves.words, pa.string()),
