@@ -237,6 +237,17 @@ def test_non_words_are_keyed_and_new() -> None:
     assert taken.lower() not in {one.nonword for one in again}
 
 
+def test_non_words_can_have_as_many_tokens_as_their_words(tokenizer: Tokenizer) -> None:
+    def count(text: str) -> int:
+        return len(tokenizer.encode(f" {text}"))
+
+    free, _ = match_nonwords(WORDS, order=2)
+    assert any(count(one.word) != count(one.nonword) for one in free)
+    matched, missed = match_nonwords(WORDS, order=2, n_tokens=count)
+    assert [count(one.word) for one in matched] == [count(one.nonword) for one in matched]
+    assert len(matched) + len(missed) == len(WORDS) and len(matched) > 5
+
+
 def test_words_without_a_non_word_are_given_back() -> None:
     """Of one character there is only `q`; of five there is `babab` beside `ababa`."""
     matched, missed = match_nonwords(["abab", "baba", "ababa", "q"], order=3)

@@ -11,7 +11,7 @@ import json
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -109,19 +109,29 @@ class CharacterNGrams:
 
 
 def match_nonwords(
-    words: Sequence[str], *, known: Collection[str] = (), order: int = 3, candidates: int = 100, seed: int = 0
+    words: Sequence[str],
+    *,
+    known: Collection[str] = (),
+    n_tokens: Callable[[str], int] | None = None,
+    order: int = 3,
+    candidates: int = 100,
+    seed: int = 0,
 ) -> tuple[list[Matched], list[str]]:
     """Make a non-word for each word.
+
+    A tokenizer that has seen the words cuts non-words into more tokens, which alone tells the two apart. Where that
+    matters, let `n_tokens` say how many tokens a text has: words that are one token each are given back then.
 
     Args:
         words: of one language, without white space; the longer the list, the better the non-words.
         known: further words, which no non-word may be; case does not matter.
+        n_tokens: how many tokens a text has, which must be the same for both; None: it need not be.
         order: n of the n-gram model. A larger one gives likelier non-words, and finds fewer.
         candidates: strings to draw for each word.
         seed: of the draws, which are keyed by the word.
 
     Returns:
-        The pairs, in the order of the list; and the words for which no draw was new.
+        The pairs, in the order of the list; and the words for which no draw was new and of as many tokens.
 
     Raises:
         PicoLMError: a word is empty or holds white space, an argument is below 1, or there is no non-word at all.
@@ -140,6 +150,8 @@ def match_nonwords(
         drawn = dict.fromkeys(model.draw(len(word), random) for _ in range(candidates))
         own = model.log_p(word)
         new = [(abs(model.log_p(text) - own), text) for text in drawn if text.lower() not in taken]
+        if n_tokens is not None:
+            new = [(gap, text) for gap, text in new if n_tokens(text) == n_tokens(word)]
         if new:
             nonword = min(new)[1]
             taken.add(nonword.lower())
