@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import picolm
 from picolm.errors import PicoLMError
 from picolm.evaluation.acquisition import acquisition, age_of, compare
-from picolm.evaluation.human_ages import first_uses, median_age, read_ages
+from picolm.evaluation.human_ages import first_uses, median_age, read_ages, shares_by_age
 from picolm.evaluation.learning_curves import LearningCurves, learning_curves, read_learning_curves
 from picolm.evaluation.regression import regress
 from picolm.evaluation.sigmoids import Sigmoid, fit_sigmoid
@@ -259,7 +259,12 @@ def test_the_median_age_is_that_of_the_definition(children: list[tuple[int, bool
         if share <= 0.5 + 1e-9:
             wanted = float(until)
             break
-    assert median_age(first, last) == wanted
+    shares = shares_by_age(first, last)
+    assert median_age(shares) == wanted
+    assert [age for age, _ in shares] == sorted(set(first.values()))
+    if all(says for _, says in children):
+        for age, share in shares:
+            assert share == pytest.approx(np.mean([other <= age for other, _ in children])), "nobody is censored"
 
 
 def utterance(child: str, age: float | None, tokens: str, role: str = "Target_Child") -> dict[str, Any]:
@@ -281,7 +286,8 @@ def test_first_uses_are_the_childrens_own(write_jsonl: Callable[..., Path]) -> N
     )
     rows = {row["word"]: row for row in first_uses(file).to_pylist()}
     assert rows.keys() == {"dog", "no"}, "words that two children say"
-    assert rows["dog"] == {"word": "dog", "age": 24.0, "children": 2, "observed": 4}
+    assert (rows["dog"]["age"], rows["dog"]["children"], rows["dog"]["observed"]) == (24.0, 2, 4)
+    assert (rows["dog"]["ages"], rows["dog"]["shares"]) == ([18.0, 24.0], pytest.approx([1 / 3, 2 / 3]))
     # D at 12 of four children, A at 18 of three: 3/4 * 2/3 = 1/2.
     assert (rows["no"]["age"], rows["no"]["children"]) == (18.0, 3)
     everything = {row["word"]: row for row in first_uses(file, least=1).to_pylist()}

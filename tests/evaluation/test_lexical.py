@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from picolm.errors import PicoLMError
+from picolm.evaluation.masked import MaskedScorer
 from picolm.evaluation.nonwords import CharacterNGrams, match_nonwords, write_nonwords
-from picolm.evaluation.scoring import CausalScorer
+from picolm.evaluation.scoring import CausalScorer, FirstToken
 from picolm.evaluation.task import Figure, Subject, parse_task
 from picolm.model.transformer import Transformer
 from picolm.randomness import generator
@@ -150,9 +151,18 @@ def test_several_non_words_of_a_word_are_averaged_first(
     assert (figure.value, figure.n) == (pytest.approx(100 * np.mean([np.mean(own) for own in shares.values()])), 7)
 
 
-def test_masked_models_decide_too(masked: Transformer, tokenizer: Tokenizer, write_jsonl: Callable[..., Path]) -> None:
-    found = measured(masked, tokenizer, f"lexical:{write_jsonl(records(context='The cats'))} reduction=mean")
-    assert found["all", "accuracy"].n == len(PAIRS)
+@pytest.mark.parametrize("policy", ["bos", "none"])
+def test_masked_models_decide_too(
+    masked: Transformer, tokenizer: Tokenizer, write_jsonl: Callable[..., Path], policy: FirstToken
+) -> None:
+    file = write_jsonl(records(context="The cats"))
+    found = measured(masked, tokenizer, f"lexical:{file} reduction=mean first_token={policy}")
+    scorer = MaskedScorer(engine(masked), tokenizer, first_token=policy)
+    n_context = len(tokenizer.encode("The cats"))
+    means = [
+        [float(scorer.score([f"The cats {word}"]).per_token[0][n_context:].mean()) for word in pair] for pair in PAIRS
+    ]
+    assert found["all", "accuracy"].value == pytest.approx(100 * np.mean([good > bad for good, bad in means]))
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,9 @@ def test_a_first_token_that_stands_alone_is_left_out(
         counts.append(surprisal.n)
         assert len(read(task.shared_files()["tokens.parquet"])) == surprisal.n
     assert counts[0] - counts[1] == len(TEXTS), "also of a text of one token"
+    task = parse_task(f"tokens:{write_jsonl([{'text': 'a'}], 'short.jsonl')} first_token=none")
+    with pytest.raises(PicoLMError, match="no token that is scored: with first_token=none a text needs two"):
+        task.prepare(material(causal, tokenizer))
 
 
 def test_without_training_tokens_there_is_no_ngram(

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 import picolm
 from picolm.errors import PicoLMError
-from picolm.evaluation.boundaries import beginnings
+from picolm.evaluation.boundaries import beginnings, refuse_unmarked
 from picolm.evaluation.controls import Unigram
 from picolm.evaluation.frequencies import Frequencies
-from picolm.evaluation.located import across_words, form_of, word_numbers, words_of
+from picolm.evaluation.located import LocatedText, across_words, form_of, word_numbers, words_of
 from picolm.evaluation.scoring import CausalScorer
 from picolm.evaluation.task import Subject, parse_task
 from picolm.evaluation.word_values import read_word_values
@@ -137,6 +139,21 @@ def test_beginnings_are_the_tokens_that_stand_there_in_texts(tokenizer: Tokenize
             assert begins[token] == text[start:stop][:1].isspace(), text[start:stop]
             seen.add(bool(begins[token]))
     assert seen == {True, False}
+
+
+def test_beginnings_are_found_in_other_peoples_tokenizers() -> None:
+    """SentencePiece's kind writes the space as a letter of its own, and the end of a line as it is."""
+    inner = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    special = [AddedToken(token, special=True, normalized=False) for token in ("</s>", "<unk>")]
+    inner.train_from_iterator(TEXTS, trainers.BpeTrainer(special_tokens=special, vocab_size=150, show_progress=False))
+    tokenizer = Tokenizer(inner, "</s>")
+    vocabulary: dict[str, int] = json.loads(tokenizer.to_json())["model"]["vocab"]
+    wanted = {id for token, id in vocabulary.items() if token[0] in "▁\n"} | {tokenizer.separator_id}
+    assert set(np.flatnonzero(beginnings(tokenizer)).tolist()) == wanted and len(wanted) > 20
+    for text in TEXTS[:2]:
+        ids, spans = tokenizer.encode_spans([text])[0]
+        refuse_unmarked(LocatedText(ids, "", None, 0, "x", text, spans, words_of(text)), beginnings(tokenizer))
 
 
 @pytest.mark.parametrize("context", ["", "ab", "a b"])

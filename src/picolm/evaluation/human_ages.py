@@ -51,7 +51,7 @@ def first_uses(path: Path | str, least: int = 2) -> pa.Table:
 
     Returns:
         A row for each word: word (its form), age (months, null: censored), children (who say it), observed (children in
-        the file).
+        the file), ages and shares (at which the share of children who say it grows, and to what).
 
     Raises:
         PicoLMError: the file is not what it must be, or no word is said by so many children.
@@ -66,32 +66,42 @@ def first_uses(path: Path | str, least: int = 2) -> pa.Table:
     said_by = {form: own for form, own in sorted(first.items()) if len(own) >= least}
     if not said_by:
         raise PicoLMError(f"{path} has no word that {least} children say")
+    shares = [shares_by_age(own, last) for own in said_by.values()]
     return pa.table(
         {
             "word": pa.array(said_by, pa.string()),
-            "age": pa.array([median_age(own, last) for own in said_by.values()], pa.float64()),
+            "age": pa.array([median_age(own) for own in shares], pa.float64()),
             "children": pa.array([len(own) for own in said_by.values()], pa.int32()),
             "observed": pa.array([len(last)] * len(said_by), pa.int32()),
+            "ages": pa.array([[age for age, _ in own] for own in shares], pa.list_(pa.float64())),
+            "shares": pa.array([[share for _, share in own] for own in shares], pa.list_(pa.float64())),
         }
     )
 
 
-def median_age(first: Mapping[str, float], last: Mapping[str, float]) -> float | None:
-    """The age by which half of children say a word, by Kaplan & Meier; None where it is beyond what was recorded.
+def shares_by_age(first: Mapping[str, float], last: Mapping[str, float]) -> list[tuple[float, float]]:
+    """The share of children who say a word by an age, by Kaplan & Meier.
 
     Args:
-        first: ages of those who do.
+        first: ages of first uses, of those who say it.
         last: until when each child was followed.
+
+    Returns:
+        (age, share) wherever the share grows, ascending.
     """
     ages = np.array([first.get(child, end) for child, end in last.items()])
     says = np.array([child in first for child in last])
-    share = 1.0
-    for age in np.unique(ages[says]):
-        share *= 1 - float((ages[says] == age).sum()) / float((ages >= age).sum())
-        # Half of an even number, without the rounding of the product.
-        if share <= 0.5 + 1e-12:
-            return float(age)
-    return None
+    found, silent = [], 1.0
+    for age in np.unique(ages[says]).tolist():
+        silent *= 1 - float((ages[says] == age).sum()) / float((ages >= age).sum())
+        found.append((age, 1 - silent))
+    return found
+
+
+def median_age(shares: Sequence[tuple[float, float]]) -> float | None:
+    """The age by which half of children say a word; None where it is beyond what was recorded."""
+    # Half of an even number, without the rounding of a product.
+    return next((age for age, share in shares if share >= 0.5 - 1e-12), None)
 
 
 def _utterances(path: Path) -> Iterator[tuple[str, float, Sequence[str]]]:

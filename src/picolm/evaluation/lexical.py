@@ -61,7 +61,8 @@ class LexicalDecision(MinimalPairs):
         """The scores of the words alone: of as many tokens at the end as contexts have fewer."""
         assert self._material is not None
         before = np.array([len(ids) for ids in encode(self._material.tokenizer, contexts)], dtype=np.int64)
-        if self.settings.first_token == "none":
+        if self.settings.first_token == "none" and self._material.is_causal:
+            # It is not scored; a masked model scores it too.
             before = np.maximum(before - 1, 0)
         left = scores.tokens - before
         for pair, count in zip(self._pairs, left.tolist(), strict=True):

@@ -128,7 +128,9 @@ def _reading(divergences: Divergences) -> Reading:
 
 def _table_of(probe: Probe, material: Material, references: NGrams | None) -> pa.Table:
     parts = [_rows(number, text, probe.skipped, material) for number, text in enumerate(probe.texts)]
-    table = pa.concat_tables([part for part in parts if part.num_rows])
+    table = pa.concat_tables(parts)
+    if not table.num_rows:
+        raise PicoLMError("the texts have no token that is scored: with first_token=none a text needs two")
     for name in ("id", "domain", "string", "word"):
         table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
     if references is not None:

@@ -219,4 +219,5 @@ def _unigram_sums(
     if unigram is None:
         return [None] * len(starts)
     parts = [text.tokens[start:stop] for start, stop in zip(starts, stops, strict=True)]
-    return (-unigram.score(parts)).tolist() if parts else []
+    sums: list[float | None] = (-unigram.score(parts)).tolist()
+    return sums
