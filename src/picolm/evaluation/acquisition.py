@@ -65,7 +65,7 @@ def age_of(x: FloatArray, curve: FloatArray, baseline: float, least_gain: float 
 def acquisition(
     place: Path | str | LearningCurves,
     *,
-    ages: Path | str | Mapping[str, float] | None = None,
+    ages: Path | str | Mapping[str, float | None] | None = None,
     label: str | None = None,
     baseline: Baseline = "chance",
     least: int = 1,
