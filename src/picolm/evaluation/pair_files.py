@@ -27,6 +27,8 @@ class Fields:
     term: str = "linguistics_term"
     field: str = "field"
     id: str = "pairID"
+    context: str | None = None
+    """What stands before both; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Pair:
         field: a larger group.
         id: of the pair in its paradigm.
         place: file and line, for errors.
+        context: what stands before both; empty: nothing.
     """
 
     good: str
@@ -50,6 +53,7 @@ class Pair:
     field: str
     id: str
     place: str
+    context: str = ""
 
 
 def read_pairs(path: Path, fields: Fields) -> list[Pair]:
@@ -89,6 +93,9 @@ def _pairs(lines: Lines, fields: Fields) -> Iterator[Pair]:
                 field=_group(record, fields.field, place),
                 id=_group(record, fields.id, place) or str(number),
                 place=place,
+                context=_sentence(record, fields.context, place)
+                if fields.context and record.get(fields.context)
+                else "",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -34,7 +34,9 @@ class PairsSettings(Section):
 
     first_token: FirstToken = Field("bos", description="`bos`: every token is scored; `none`: all but the first")
     leading_space: Literal["as_is", "space"] = Field("as_is", description="`space`: one is put before each sentence")
-    reduction: Literal["sum", "mean"] = Field("sum", description="of log-probabilities over the tokens of a sentence")
+    reduction: Literal["sum", "mean", "characters"] = Field(
+        "sum", description="of log-probabilities over a sentence: divided by its tokens, or by its characters"
+    )
     hiding: Hiding = Field("within_word_l2r", description="what a masked model's pseudo-log-likelihood hides")
     filter: str | None = Field(None, description="a JSON file of paradigms and the ids of the pairs to keep")
     pairs_per_paradigm: Count = Field(0, description="draw so many of each, for quick looks; 0: all")
@@ -61,7 +63,9 @@ class MinimalPairs(Task):
         super().__init__(settings, path, label)
         assert isinstance(settings, PairsSettings)
         if path is None:
-            raise PicoLMError("the task pairs needs a file: write pairs:PATH, for example pairs:blimp.jsonl.gz")
+            raise PicoLMError(
+                f"the task {self.kind} needs a file: write {self.kind}:PATH, as in {self.kind}:pairs.jsonl"
+            )
         self.settings = settings
         self._file = Path(path).expanduser()
         self._pairs: list[Pair] = []
@@ -121,12 +125,15 @@ class MinimalPairs(Task):
 
     def _read(self) -> list[Pair]:
         s = self.settings
-        fields = Fields(s.good_field, s.bad_field, s.paradigm_field, s.term_field, s.field_field, s.id_field)
-        pairs = read_pairs(self._file, fields)
+        pairs = read_pairs(self._file, self._fields())
         if s.filter is not None:
             listed = Path(s.filter).expanduser()
             pairs = keep(pairs, read_filter(listed), listed)
         return sample(pairs, s.pairs_per_paradigm, s.seed) if s.pairs_per_paradigm else pairs
+
+    def _fields(self) -> Fields:
+        s = self.settings
+        return Fields(s.good_field, s.bad_field, s.paradigm_field, s.term_field, s.field_field, s.id_field)
 
     def _texts(self) -> tuple[list[str], list[str]]:
         space = " " if self.settings.leading_space == "space" else ""
@@ -139,9 +146,13 @@ class MinimalPairs(Task):
         places = [pair.place for pair in self._pairs]
         apart = self.settings.reduction == "sum"
         scores = scorer.score_pairs(good, bad, places, subject.meter.advance, apart=apart)
-        return outcomes(*(self._reduced(one) for one in scores))
+        own = ([pair.good for pair in self._pairs], [pair.bad for pair in self._pairs])
+        return outcomes(*(self._reduced(one, texts) for one, texts in zip(scores, own, strict=True)))
 
-    def _reduced(self, scores: Scores) -> FloatArray:
+    def _reduced(self, scores: Scores, texts: Sequence[str]) -> FloatArray:
+        """What sentences are compared by, [N]; `texts` are what the file holds."""
+        if self.settings.reduction == "characters":
+            return np.asarray(scores.log_p / np.array([len(text) for text in texts]))
         return scores.mean() if self.settings.reduction == "mean" else scores.log_p
 
     def _countings(self, material: Material) -> tuple[dict[str, FloatArray], dict[str, Any]]:
@@ -215,7 +226,19 @@ class MinimalPairs(Task):
         return {name: list(members) for name, members in subsets.items()}
 
 
-def scorer_of(engine: Engine, material: Material, settings: PairsSettings) -> Scorer:
+class ReadingSettings(Protocol):
+    """Settings that say how sentences are read."""
+
+    @property
+    def first_token(self) -> FirstToken:
+        """Whether the first token is scored."""
+
+    @property
+    def hiding(self) -> Hiding:
+        """What a masked model's pseudo-log-likelihood hides."""
+
+
+def scorer_of(engine: Engine, material: Material, settings: ReadingSettings) -> Scorer:
     """The scorer that fits a model: log-probability where it is causal, pseudo-log-likelihood where it is masked."""
     if material.is_causal:
         return CausalScorer(engine, material.tokenizer, first_token=settings.first_token, bos=material.bos)

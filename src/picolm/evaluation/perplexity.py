@@ -14,6 +14,7 @@ from picolm.config.schema import Data
 from picolm.config.section import Count, Positive, Section, Seed
 from picolm.errors import PicoLMError
 from picolm.evaluation.scoring import FirstToken, score_passages
+from picolm.evaluation.statistics import ratio_error
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.texts import (
     Text,
@@ -25,7 +26,7 @@ from picolm.evaluation.texts import (
     tinsy_texts,
 )
 from picolm.evaluation.trees import Passage
-from picolm.evaluation.windows import windows
+from picolm.evaluation.windows import reach, windows
 from picolm.runs.digest import sha256_of_json
 from picolm.text.sources import expand
 
@@ -101,14 +102,7 @@ class Perplexity(Task):
         """Read the texts and tokenize them."""
         if not material.is_causal:
             raise PicoLMError(f"{material.name} is a masked model, which has no perplexity: ask it for pairs instead")
-        self._window = self.settings.window or material.window
-        self._stride = self.settings.stride or max(1, self._window // 2)
-        if self._window > material.window:
-            raise PicoLMError(f"window={self._window} is larger than the model's own, {material.window}")
-        if self._stride > self._window:
-            raise PicoLMError(
-                f"stride={self._stride} is larger than the window of {self._window} and would skip tokens"
-            )
+        self._window, self._stride = reach(self.settings.window, self.settings.stride, material.window)
         self._prefix = [material.bos] if self.settings.first_token == "bos" else []
         texts, origin = self._read(material)
         self._texts = limited(texts, self.settings.tokens_per_domain) if self.settings.tokens_per_domain else texts
@@ -208,7 +202,7 @@ def subset_figures(subset: str, found: Totals) -> list[Figure]:
     """
     n_tokens, n_texts = math.fsum(found.tokens), len(found.nats)
     loss = found.loss
-    se = _ratio_error(found.nats, found.tokens)
+    se = ratio_error(found.nats, found.tokens)
     perplexity = math.exp(min(loss, _LARGEST))
     figures = [
         Figure(subset, "loss", loss, se, int(n_tokens)),
@@ -218,7 +212,7 @@ def subset_figures(subset: str, found: Totals) -> list[Figure]:
     n_bytes = math.fsum(found.bytes)
     if math.isfinite(n_bytes) and n_bytes > 0:
         bits = math.fsum(found.nats) / (math.log(2) * n_bytes)
-        error = _ratio_error(found.nats / math.log(2), found.bytes)
+        error = ratio_error(found.nats / math.log(2), found.bytes)
         figures.append(Figure(subset, "bits_per_byte", bits, error, int(n_bytes)))
     return figures
 
@@ -238,14 +232,6 @@ def pico_figure(losses: Sequence[float]) -> Figure:
     values = np.exp(np.minimum(losses, _LARGEST))
     se = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
     return Figure("all", PICO, float(values.mean()), se, len(values))
-
-
-def _ratio_error(above: np.ndarray[Any, Any], below: np.ndarray[Any, Any]) -> float | None:
-    n, total = len(above), float(below.sum())
-    if n < 2 or not total > 0:
-        return None
-    residuals = above - above.sum() / total * below
-    return math.sqrt(n / (n - 1) * float(np.square(residuals).sum())) / total
 
 
 def _places(names: Sequence[str]) -> dict[str, list[int]]:

@@ -23,6 +23,7 @@ from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray, bucketed, padded
 from picolm.evaluation.trees import LONGEST_ROW, Passage, Tree, common_beginning, grow
 from picolm.model.interface import LanguageModel
+from picolm.model.size import loss_rows
 from picolm.model.transformer import Block, Transformer
 from picolm.objective.cross_entropy import linear_cross_entropies
 from picolm.text.tokenizer import Tokenizer
@@ -89,6 +90,14 @@ class Engine:
     def window(self) -> int:
         """Positions that the model was made for."""
         return self.model.config.max_length
+
+    @property
+    def logit_rows(self) -> int:
+        """Of how many positions logits are computed at once."""
+        vocab_size, width = self.model.output_matrix.shape
+        if self.device.type == "cpu":
+            return max(32, _LOGIT_BYTES // (4 * vocab_size))
+        return loss_rows(vocab_size, width, self.device.type)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -175,18 +184,32 @@ def _read_rows(engine: Engine, passages: Mapping[int, Passage]) -> dict[int, Flo
     inputs = padded([passage.tokens[:-1] for passage in passages.values()], filler=0)
     hidden = engine.model(inputs.to(engine.device))
     counts = np.array([passage.n_scored for passage in passages.values()])
-    rows = np.repeat(np.arange(len(passages)), counts)
-    columns = np.concatenate([np.arange(one.first - 1, len(one.tokens) - 1) for one in passages.values()])
-    targets = np.concatenate([passage.tokens[passage.first :] for passage in passages.values()])
-    log_p = _log_p(engine, hidden, rows * inputs.shape[1] + columns, targets)
+    places, targets = scored_places(list(passages.values()), inputs.shape[1])
+    log_p = _log_p(engine, hidden, places, targets)
     return dict(zip(passages, np.split(log_p, np.cumsum(counts)[:-1]), strict=True))
+
+
+def scored_places(passages: Sequence[Passage], width: int) -> tuple[IntArray, IntArray]:
+    """Where scored tokens are predicted in hidden states [B, width, D] flattened to [B * width, D], and which they are.
+
+    Args:
+        passages: B of them, in the order of the rows.
+        width: of the rows that were read.
+
+    Returns:
+        Places and tokens, passage by passage, int64 [N] each.
+    """
+    places = [
+        row * width + np.arange(passage.first - 1, len(passage.tokens) - 1) for row, passage in enumerate(passages)
+    ]
+    return np.concatenate(places), np.concatenate([passage.tokens[passage.first :] for passage in passages])
 
 
 def _log_p(engine: Engine, hidden: Tensor, places: IntArray, targets: IntArray) -> FloatArray:
     """Log-probabilities of targets at places of the flattened hidden states; logits nowhere else."""
     chosen = hidden.flatten(0, 1).index_select(0, torch.from_numpy(places).to(engine.device))
     wanted, matrix = torch.from_numpy(targets).to(engine.device), engine.model.output_matrix
-    rows = max(32, _LOGIT_BYTES // (4 * len(matrix))) if engine.device.type == "cpu" else max(len(wanted), 1)
+    rows = engine.logit_rows
     slices = zip(torch.split(chosen, rows), torch.split(wanted, rows), strict=True)
     losses = torch.cat([linear_cross_entropies(some, matrix, own) for some, own in slices])
     log_p: FloatArray = -losses.double().cpu().numpy()

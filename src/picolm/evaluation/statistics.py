@@ -1,4 +1,4 @@
-"""Standard errors and intervals of shares over items in groups."""
+"""Standard errors and intervals of shares and ratios over items in groups."""
 
 from __future__ import annotations
 
@@ -70,6 +70,40 @@ def interval(means: FloatArray) -> tuple[float, float]:
 def resampled_mean(groups: Mapping[str, FloatArray], names: Sequence[str]) -> FloatArray:
     """Bootstrap draws of the unweighted mean over some groups, from each group's own draws."""
     return np.asarray(np.mean([groups[name] for name in names], axis=0))
+
+
+def mean_in_groups(values: FloatArray, groups: npt.NDArray[np.int64]) -> tuple[float, float | None]:
+    """Mean over items that were drawn in groups, such as words in texts.
+
+    Args:
+        values: of each item [N].
+        groups: the number of each item's group [N].
+
+    Returns:
+        The mean, and its standard error over groups: see `ratio_error`.
+    """
+    _, numbers = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(numbers, weights=values), np.bincount(numbers)
+    return float(values.mean()), ratio_error(sums.astype(np.float64), counts.astype(np.float64))
+
+
+def ratio_error(above: FloatArray, below: FloatArray) -> float | None:
+    """Standard error of sum(above) / sum(below) over items that were drawn together, such as texts with their tokens.
+
+    To first order, with r the ratio: sqrt(N / (N - 1) sum (above - r below)^2) / sum(below).
+
+    Args:
+        above: of each item [N].
+        below: of each item [N], none negative.
+
+    Returns:
+        None where one item says nothing of it, or there is nothing below.
+    """
+    n, total = len(above), float(below.sum())
+    if n < 2 or not total > 0:
+        return None
+    residuals = above - above.sum() / total * below
+    return float(np.sqrt(n / (n - 1) * np.square(residuals).sum()) / total)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

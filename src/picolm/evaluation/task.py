@@ -32,9 +32,13 @@ REGISTRY = {
     "choices": "picolm.evaluation.choices:MultipleChoice",
     "classification": "picolm.evaluation.classification:Classification",
     "generation": "picolm.evaluation.generation:Generation",
+    "lexical": "picolm.evaluation.lexical:LexicalDecision",
     "ner": "picolm.evaluation.entities.ner:NamedEntities",
+    "nominalization": "picolm.evaluation.nominalization:Nominalization",
     "pairs": "picolm.evaluation.pairs:MinimalPairs",
     "perplexity": "picolm.evaluation.perplexity:Perplexity",
+    "tokens": "picolm.evaluation.tokens:Tokens",
+    "words": "picolm.evaluation.words:Words",
 }
 """Name -> `module:Class`. Strings only: what is not used is not loaded."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -122,7 +123,10 @@ def _chunks(encoded: Iterable[IntArray], separator: int, window: int) -> list[In
     return [stream[start : start + window] for start in range(0, len(stream) - window + 1, window)]
 
 
-def limited(texts: Sequence[Text], tokens_per_domain: int) -> list[Text]:
+AnyText = TypeVar("AnyText", bound=Text)
+
+
+def limited(texts: Sequence[AnyText], tokens_per_domain: int) -> list[AnyText]:
     """Take the texts of each domain, in keyed order, while they fit; the first always is."""
     order = generator(0, "evaluation texts").permutation(len(texts)).tolist()
     left: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
 from picolm.evaluation.trees import Passage
 
@@ -32,3 +33,22 @@ def windows(tokens: IntArray, window: int, stride: int) -> Iterator[Passage]:
         scored, end = end + 1, min(end + stride, len(tokens) - 1)
         start = end - window
         yield Passage(tokens[start : end + 1], scored - start)
+
+
+def reach(window: int, stride: int, largest: int) -> tuple[int, int]:
+    """Window and stride of what a task was told.
+
+    Args:
+        window: positions that are read at once; 0: the model's own.
+        stride: by how many tokens windows move on; 0: half a window.
+        largest: the model's own window.
+
+    Raises:
+        PicoLMError: the window is larger than the model's, or the stride than the window.
+    """
+    chosen = window or largest
+    if chosen > largest:
+        raise PicoLMError(f"window={chosen} is larger than the model's own, {largest}")
+    if stride > chosen:
+        raise PicoLMError(f"stride={stride} is larger than the window of {chosen} and would skip tokens")
+    return chosen, stride or max(1, chosen // 2)

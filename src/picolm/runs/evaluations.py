@@ -130,9 +130,7 @@ class Part:
         Raises:
             PicoLMError: the disk is full, or the place cannot be written to.
         """
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist([row._asdict() for row in rows], schema=EVALUATIONS), sink)
-        data = sink.getvalue().to_pybytes()
+        data = table_bytes(pa.Table.from_pylist([row._asdict() for row in rows], schema=EVALUATIONS))
         own = {"format": FORMAT, "kind": KIND, "step": self.step, "task": self.task, "hash": self.hash}
         make_parents(self.path)
         write_bytes(self.path, data)
@@ -158,6 +156,67 @@ def shared_files(part: Part) -> dict[str, bytes]:
         names = [name for name in facts.get("files", {}) if name.startswith(beginning)]
         return {name.removeprefix(beginning): (part.folder / _FILES / name).read_bytes() for name in names}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What one whole part left beside its rows.
+
+    Attributes:
+        part: where it stands, with its identity.
+        names: of its files, those that all checkpoints share among them.
+    """
+
+    part: Part
+    names: frozenset[str]
+
+    @property
+    def label(self) -> str:
+        """How its rows name the task."""
+        return str(self.part.identity.get("label", self.part.task))
+
+    def table(self, ending: str) -> pa.Table:
+        """Read a table of this checkpoint, or else one that all checkpoints share.
+
+        Args:
+            ending: of its name, such as `words.parquet`.
+
+        Raises:
+            PicoLMError: the task left no such file.
+        """
+        for path in (self.part.file(ending), self.part.shared_file(ending)):
+            if path.name in self.names:
+                return _table(path.read_bytes())
+        raise PicoLMError(f"{self.part.path} has no {ending} beside it")
+
+
+def kept(folder: Path, task: str) -> list[Kept]:
+    """All whole parts of a kind of task with the files beside them, by step.
+
+    Args:
+        folder: `eval/`; one that is not there has none.
+        task: the kind, such as `words`.
+
+    Raises:
+        PicoLMError: a newer PicoLM wrote one of them.
+    """
+    found = []
+    for path in sorted(folder.glob(f"*.{task}.*.parquet")):
+        try:
+            facts, _ = _read(path)
+        except _NotWholeError:
+            continue
+        if facts.get("task") == task:
+            found.append(Kept(Part(folder, facts["step"], task, facts["identity"]), frozenset(facts.get("files", {}))))
+    return sorted(found, key=lambda one: -1 if one.part.step is None else one.part.step)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def read_evaluations(folder: Path) -> pa.Table:
@@ -227,11 +286,15 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
         file = path.parent / _FILES / Path(name).name
         if not file.is_file() or sha256_of_file(file) != expected:
             raise _NotWholeError(f"{file} is not the file that {beside.name} describes")
-    # On this thread alone: one of Arrow's own that let go of Python's bytes while the interpreter ends would abort it.
-    table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+    table = _table(data)
     if not table.schema.equals(EVALUATIONS):
         raise _NotWholeError(f"{path} has other columns than {', '.join(EVALUATIONS.names)}")
     return facts, table
+
+
+def _table(data: bytes) -> pa.Table:
+    # On this thread alone: one of Arrow's own that let go of Python's bytes while the interpreter ends would abort it.
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
 def _rows(table: pa.Table) -> list[Evaluated]:
