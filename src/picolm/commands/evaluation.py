@@ -10,12 +10,21 @@ import typer
 from picolm.commands.arguments import AsJson, ModelPath, Trust, With, trusted
 from picolm.errors import PicoLMError
 
+KINDS = (
+    "KIND: choices, classification, generation, lexical, ner, nominalization, pairs, perplexity, tokens or words; "
+    "may be repeated."
+)
+
 
 def evaluate(
     target: ModelPath,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="'KIND:PATH key=value ...'", help="pairs or perplexity; may be repeated."),
+        typer.Option(
+            "--task",
+            metavar="'KIND:PATH key=value ...'",
+            help=KINDS,
+        ),
     ] = None,
     checkpoints: Annotated[str, typer.Option("--checkpoints", help="last, all, or steps: 100,200.")] = "last",
     out: Annotated[
@@ -34,7 +43,7 @@ def evaluate(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask models what they know: minimal pairs, perplexity.
+    """Ask models what they know: minimal pairs, perplexity, named entities, classification, choices, words.
 
     Examples:
         picolm evaluate runs/demo --task pairs:blimp.jsonl.gz --task perplexity
