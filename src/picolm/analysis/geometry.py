@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from picolm.config import schema
 from picolm.errors import PicoLMError
@@ -13,8 +13,8 @@ from picolm.errors import PicoLMError
 class Geometry:
     """What every source says of its model."""
 
-    architecture: str
-    """As `config.json` calls it: `llama`, `gpt_neox`, `gpt2`, `bert`, `pico_decoder`, ..."""
+    architecture: str = field(compare=False)
+    """As `config.json` calls it: `llama`, `gpt_neox`, `gpt2`, `bert`, ...; `picolm` for a live form, which may stand beside others in one run."""
     n_layers: int
     d_model: int
     n_heads: int

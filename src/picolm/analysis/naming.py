@@ -34,7 +34,8 @@ class Third(Rows):
 
     def take(self, tensor: Tensor) -> Tensor:
         """As `Rows.take`."""
-        return tensor.unflatten(0, (self.blocks, 3, -1))[:, self.which].flatten(0, 1)
+        width = tensor.shape[0] // (3 * self.blocks)
+        return tensor.reshape(self.blocks, 3, width, *tensor.shape[1:])[:, self.which].flatten(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class HalfSplit(Rows):
 
     def take(self, tensor: Tensor) -> Tensor:
         """As `Rows.take`."""
-        return tensor.unflatten(0, (-1, self.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+        pairs = tensor.reshape(-1, self.head_dim // 2, 2, *tensor.shape[1:])
+        return pairs.transpose(1, 2).flatten(0, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ class Probe:
     """int64 [R, T]: what each position is to predict, `NO_TARGET` for nothing; None: no loss, hence no gradients."""
     mask: Tensor | None = None
     """bool [R, T]: True at real tokens, False at padding; None: no padding."""
+    documents: Tensor | None = None
+    """int64 [R, T]: attention and positions begin anew where the number changes; None: rows are read whole."""
 
     @classmethod
     def causal(cls, tokens: Tensor, valid: Tensor | None = None) -> Probe:
@@ -42,14 +44,22 @@ class Probe:
 
     @property
     def real(self) -> Tensor:
-        """bool [R, T]: True at real tokens."""
+        """True at real tokens, bool [R, T]."""
         return torch.ones_like(self.input_ids, dtype=torch.bool) if self.mask is None else self.mask
+
+    def rows(self, which: slice) -> Probe:
+        """Some of its rows."""
+
+        def some(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[which]
+
+        return Probe(self.input_ids[which], some(self.targets), some(self.mask), some(self.documents))
 
     @property
     def digest(self) -> str:
         """SHA-256 of the rows: the same where a model is shown the same."""
         hashed = hashlib.sha256()
-        for tensor in (self.input_ids, self.targets, self.mask):
+        for tensor in (self.input_ids, self.targets, self.mask, self.documents):
             hashed.update(repr(None if tensor is None else tuple(tensor.shape)).encode())
             if tensor is not None:
                 hashed.update(tensor.to(torch.int64).contiguous().numpy().tobytes())

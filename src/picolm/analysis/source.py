@@ -94,6 +94,10 @@ class Capture(ABC):
     def real(self, probe: str) -> Tensor:
         """Which of the positions of this probe's activations are tokens of its text, bool [R, P]."""
 
+    def tokens(self, probe: str) -> Tensor | None:
+        """The rows that the model was shown, int64 [R, T], where they are stored with what it showed; else None."""
+        return None
+
 
 class Source(ABC):
     """A suite of checkpoints of one model."""
@@ -169,5 +173,5 @@ def require_names(names: Iterable[str], there: Iterable[str], origin: object, wh
 def digest_of(tensor: Tensor) -> str:
     """SHA-256 of a tensor's type, shape and values: the same for the same content, wherever it stands."""
     hashed = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-    hashed.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+    hashed.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
     return hashed.hexdigest()

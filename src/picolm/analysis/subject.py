@@ -44,7 +44,7 @@ class Subject(ABC):
         """Hand each named activation to `keep` while the model runs: [R, T, ...], head by head [R, heads, T, ...]."""
 
     @abstractmethod
-    def hidden(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:
+    def hidden(self, rows: Probe) -> Tensor:
         """Run the model: hidden states [R, T, d_model] from which `logits` are made."""
 
     @abstractmethod
@@ -97,12 +97,12 @@ def look(
     n_targets = 0 if probe.targets is None else int((probe.targets != NO_TARGET).sum())
     with _untouched(subject.module), torch.set_grad_enabled(bool(gradients)):
         for start in range(0, len(probe.input_ids), batch_size):
-            rows = slice(start, start + batch_size)
+            rows = probe.rows(slice(start, start + batch_size))
             with subject.recorded(activations, lambda name, seen: parts[name].append(seen.detach())):
-                hidden = subject.hidden(probe.input_ids[rows], None if probe.mask is None else probe.mask[rows])
-            if probe.targets is None or not (gradients or token_losses):
+                hidden = subject.hidden(rows)
+            if rows.targets is None or not (gradients or token_losses):
                 continue
-            loss = _losses(subject.logits(hidden), probe.targets[rows])
+            loss = _losses(subject.logits(hidden), rows.targets)
             losses.append(loss.detach())
             if gradients:
                 _add_gradients(totals, parameters, loss.nansum() / max(n_targets, 1))
