@@ -14,7 +14,7 @@ class Geometry:
     """What every source says of its model."""
 
     architecture: str = field(compare=False)
-    """As `config.json` calls it: `llama`, `gpt_neox`, `gpt2`, `bert`, ...; `picolm` for a live form, which may stand beside others in one run."""
+    """As `config.json` calls it: `llama`, `gpt_neox`, ...; `picolm` where a run says so. One run may have both."""
     n_layers: int
     d_model: int
     n_heads: int

@@ -209,7 +209,8 @@ class PicoCapture(Capture):
             )
         # Each forward's x [b, width] was stored as x.T.reshape(b, width).
         width = activations.shape[1]
-        return torch.cat([part.reshape(width, len(part)).T for part in activations.split(self._batch)])
+        parts = [activations[start : start + self._batch] for start in range(0, len(activations), self._batch)]
+        return torch.cat([part.reshape(width, len(part)).T for part in parts])
 
 
 def _has_weights(folder: Path) -> bool:

@@ -19,7 +19,7 @@ class SuiteSource(Source):
     """Model directories by step."""
 
     def __init__(self, path: Path, kind: str, directories: Mapping[int, Path], notes: tuple[str, ...] = ()) -> None:
-        """Take the directories; the newest one's configuration is read.
+        """Take the directories; the newest one that can be opened says what the model is.
 
         Args:
             path: what was asked for.
@@ -28,18 +28,27 @@ class SuiteSource(Source):
             notes: what was left out.
 
         Raises:
-            PicoLMError: the newest cannot be opened.
+            PicoLMError: none of them can be opened.
         """
         self.path, self.kind, self.notes = path, kind, notes
         self._directories = dict(sorted(directories.items()))
         self.steps = tuple(self._directories)
-        self.geometry = self._snapshot(self.steps[-1]).geometry
+        self.geometry = self._newest().geometry
 
     @property
     def tokenizer(self) -> Path | None:
         """As `Source.tokenizer`; one beside the folders serves all of them."""
         files = [place / "tokenizer.json" for place in (self._directories[self.steps[-1]], self.path)]
         return next((file for file in files if file.is_file()), None)
+
+    def _newest(self) -> Snapshot:
+        failures = []
+        for step in reversed(self.steps):
+            try:
+                return self._snapshot(step)
+            except PicoLMError as error:
+                failures.append(error)
+        raise failures[0]
 
     def _snapshot(self, step: int) -> Snapshot:
         return open_directory(self._directories[step], step)
