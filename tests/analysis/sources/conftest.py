@@ -34,6 +34,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralForCausalLM", {**LLAMA, "sliding_window": None}),
     "qwen2": ("Qwen2ForCausalLM", LLAMA),
     "qwen3": ("Qwen3ForCausalLM", {**LLAMA, "head_dim": 16}),
+    "qwen3_square": ("Qwen3ForCausalLM", {**LLAMA, "head_dim": 8}),
     "eurobert": ("EuroBertForMaskedLM", LLAMA),
 }
 

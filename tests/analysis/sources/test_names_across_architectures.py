@@ -24,6 +24,7 @@ NAMES = [
     "mistral",
     "qwen2",
     "qwen3",
+    "qwen3_square",
     "eurobert",
 ]
 # Where transformers keeps the attention of a layer, and in it the module that mixes.

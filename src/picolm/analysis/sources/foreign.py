@@ -20,6 +20,7 @@ from picolm.analysis.geometry import Geometry
 from picolm.analysis.naming import Slot
 from picolm.analysis.probe import Probe
 from picolm.analysis.sources.architectures import Architecture, slots_of
+from picolm.analysis.sources.own import by_head
 from picolm.analysis.sources.store import Store
 from picolm.analysis.subject import Keep, Subject
 from picolm.errors import PicoLMError
@@ -196,7 +197,8 @@ def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Ten
 
 
 def _part(slot: Slot, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Tensor:
-    return slot.cut_output(_first(args, kwargs, output))
+    # Norms of queries and keys see them head by head.
+    return by_head(slot.cut_output(_first(args, kwargs, output)), positions=1)
 
 
 def _values(slot: Slot, head_dim: int, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Tensor:
