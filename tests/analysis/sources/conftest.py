@@ -28,6 +28,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 56, "n_positions": 64},
     ),
     "bert": ("BertForMaskedLM", {**NARROW, "intermediate_size": 56, "max_position_embeddings": 64}),
+    "bert_decoder": (
+        "BertLMHeadModel",
+        {**NARROW, "intermediate_size": 56, "max_position_embeddings": 64, "is_decoder": True},
+    ),
     "roberta": ("RobertaForMaskedLM", {**NARROW, "intermediate_size": 56, "max_position_embeddings": 64}),
     "llama": ("LlamaForCausalLM", LLAMA),
     "llama_biased": ("LlamaForCausalLM", {**LLAMA, "attention_bias": True, "tie_word_embeddings": True}),

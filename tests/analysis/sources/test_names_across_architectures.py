@@ -18,6 +18,7 @@ NAMES = [
     "gpt_neox_sequential",
     "gpt2",
     "bert",
+    "bert_decoder",
     "roberta",
     "llama",
     "llama_biased",

@@ -101,21 +101,30 @@ def test_one_checkpoint_of_a_run(run: Path, tmp_path: Path) -> None:
     assert alone.snapshot(0).digest == source.snapshot(4).digest
 
 
-def test_a_run_whose_attention_stops_at_documents_is_shown_them(run: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    identity = json.loads((copy / "run.json").read_text())
-    identity["config"]["data"]["document_borders"] = True
-    (copy / "run.json").write_text(json.dumps(identity))
-    plain, within = open_source(run), open_source(copy)
-    probe = within.probe("held_out")
-    assert probe is not None and probe.documents is not None and int(probe.documents.max()) > 0
-    pattern = "layers.0.attention.pattern"
-    seen = look(within.snapshot(8).subject(), probe, activations=[pattern]).activations[pattern]
+def test_a_run_whose_attention_stops_at_documents_is_shown_them(
+    run: Path, corpus: Path, tmp_path: Path, small_run: dict[str, object]
+) -> None:
+    bordered = {
+        **small_run,
+        "data.document_borders": True,
+        "training.steps": 2,
+        "schedule.warmup_steps": 1,
+        "capture.at": [2],
+        "capture.activations": ["layers.*.attention.pattern", "hidden"],
+        "capture.probes": {"held_out": {"sequences": 2}},
+    }
+    picolm.train(picolm.load_config(None, bordered), name="bordered", runs_dir=tmp_path)
+    source = open_source(tmp_path / "bordered")
+    probe, pattern = source.probe("held_out"), "layers.0.attention.pattern"
+    assert probe is not None and probe.documents is not None and len(probe.documents.unique()) > 2
+    seen = look(source.snapshot(2).subject(), probe, activations=[pattern, "hidden"]).activations
+    stored = source.capture(2).read("activation", [pattern, "hidden"], "held_out")
+    for name in (pattern, "hidden"):
+        torch.testing.assert_close(seen[name], stored[name], rtol=1e-4, atol=1e-5)
     together = probe.documents[:, :, None] == probe.documents[:, None, :]
-    assert not seen.masked_select(~together[:, None]).any() and seen.sum() > 0
-    whole = plain.probe("held_out")
-    assert whole is not None and whole.documents is None and whole.digest != probe.digest
+    assert not seen[pattern].masked_select(~together[:, None]).any()
+    whole = open_source(run).probe("held_out")
+    assert whole is not None and whole.documents is None
 
 
 def test_damage_of_runs_is_named(run: Path, tmp_path: Path) -> None:

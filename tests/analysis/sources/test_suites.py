@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from picolm.analysis.opening import open_source
@@ -104,6 +105,39 @@ def test_weights_of_torch_save_are_read_too(saved: Saved, tmp_path: Path, tokens
     assert all(torch.equal(tensor, expected[name]) for name, tensor in ours.read(ours.shapes).items())
     with torch.no_grad():
         torch.testing.assert_close(ours.subject().module(tokens).logits, model(tokens).logits)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox"])
+def test_files_as_older_versions_wrote_them(name: str, saved: Saved, tmp_path: Path, tokens: torch.Tensor) -> None:
+    """Names without a prefix, and masks and tables beside the parameters, as in the published GPT-2 and Pythia."""
+    path, model = saved(name)
+    shutil.copy(path / "config.json", tmp_path / "config.json")
+    state = load_file(path / "model.safetensors")
+    if name == "gpt2":
+        state = {key.removeprefix("transformer."): tensor for key, tensor in state.items()}
+        state |= {"h.1.attn.bias": torch.ones(1, 1, 64, 64), "h.1.attn.masked_bias": torch.tensor(-1e9)}
+    else:
+        at = "gpt_neox.layers.1.attention"
+        state |= {f"{at}.bias": torch.ones(1, 1, 64, 64), f"{at}.masked_bias": torch.tensor(-1e9)}
+        state |= {f"{at}.rotary_emb.inv_freq": torch.ones(1)}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    ours, theirs = open_source(tmp_path).snapshot(0), open_source(path).snapshot(0)
+    assert dict(ours.shapes) == dict(theirs.shapes)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.subject().module(tokens).logits, model(tokens).logits)
+
+
+def test_a_model_that_lacks_a_part_is_not_run(saved: Saved, tmp_path: Path) -> None:
+    shutil.copy(saved("gpt_neox")[0] / "config.json", tmp_path / "config.json")
+    state = load_file(saved("gpt_neox")[0] / "model.safetensors")
+    del state["gpt_neox.layers.1.post_attention_layernorm.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    snapshot = open_source(tmp_path).snapshot(0)
+    assert snapshot.read(["layers.1.mlp.up_proj"])
+    with pytest.raises(
+        PicoLMError, match=r"lacks 'layers\.1\.mlp_norm', which the GPTNeoXForCausalLM of transformers has"
+    ):
+        snapshot.subject()
 
 
 @pytest.fixture
