@@ -51,6 +51,14 @@ class Subject(ABC):
     def logits(self, hidden: Tensor) -> Tensor:
         """What it predicts [R, T, V]."""
 
+    def last_norm(self, stream: Tensor) -> Tensor:
+        """Norm a residual stream as the model does before it predicts; as it is where blocks end in norms (BERT)."""
+        slot = self.slots.get("output_norm")
+        if slot is None:
+            return stream
+        normed: Tensor = self.module.get_submodule(slot.stored.rpartition(".")[0])(stream)
+        return normed
+
 
 @dataclass(slots=True)
 class Seen:
@@ -125,11 +133,13 @@ def _check(
             raise PicoLMError(f"the model has no matrix '{name}'{nearest(name, subject.slots)}")
     if (gradients or token_losses) and probe.targets is None:
         raise PicoLMError("losses and gradients need a probe with targets: Probe.causal makes one for causal models")
-    highest = int(probe.input_ids.max()) if probe.input_ids.numel() else 0
-    if highest >= subject.geometry.vocab_size:
+    if not probe.input_ids.numel():
+        raise PicoLMError("the probe has no tokens")
+    lowest, highest = (int(bound) for bound in probe.input_ids.aminmax())
+    if lowest < 0 or highest >= subject.geometry.vocab_size:
         raise PicoLMError(
-            f"the probe holds the token {highest}, the model knows those below {subject.geometry.vocab_size}: it was "
-            "made with another tokenizer"
+            f"the probe holds the token {highest if lowest >= 0 else lowest}, the model knows those from 0 to "
+            f"{subject.geometry.vocab_size - 1}: it was made with another tokenizer"
         )
 
 

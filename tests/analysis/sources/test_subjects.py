@@ -65,6 +65,7 @@ def test_activations_equal_what_transformers_tells(name: str, saved: Saved, toke
     for layer in range(3):
         same(seen[f"layers.{layer}.attention.pattern"], told.attentions[layer])
     same(subject.logits(seen["hidden"]), told.logits)
+    same(subject.last_norm(seen["residual.3"]), seen["hidden"])
 
 
 @pytest.mark.parametrize("name", [*FOREIGN, *OWN])
@@ -232,8 +233,14 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(saved: Saved, tokens: Tensor
         look(subject, probe, gradients=["layers.0.mlp.gate_proj"])
     with pytest.raises(PicoLMError, match="need a probe with targets"):
         look(subject, Probe(tokens), gradients=["embedding"])
-    with pytest.raises(PicoLMError, match="holds the token 61, the model knows those below 61"):
+    with pytest.raises(PicoLMError, match="holds the token 61, the model knows those from 0 to 60"):
         look(subject, Probe(tokens + 61 - tokens.max()), activations=["hidden"])
+    with pytest.raises(PicoLMError, match="holds the token -1,"):
+        look(subject, Probe(tokens - tokens.min() - 1), activations=["hidden"])
+    with pytest.raises(PicoLMError, match="the probe has no tokens"):
+        look(subject, Probe(tokens[:0]), activations=["hidden"])
+    with pytest.raises(PicoLMError, match="no positions for rows of 70 tokens"):
+        look(snapshot_of(saved, "gpt2").subject(), Probe(torch.full((1, 70), 5)), activations=["hidden"])
     with pytest.raises(PicoLMError, match="within documents"):
         look(subject, Probe(tokens, documents=tokens), activations=["hidden"])
 

@@ -127,6 +127,26 @@ def test_files_as_older_versions_wrote_them(name: str, saved: Saved, tmp_path: P
         torch.testing.assert_close(ours.subject().module(tokens).logits, model(tokens).logits)
 
 
+def test_code_beside_a_checkpoint_is_not_run(saved: Saved, tmp_path: Path, tokens: torch.Tensor) -> None:
+    path, trace = tmp_path / "model", tmp_path / "it-ran"
+    shutil.copytree(saved("gpt_neox")[0], path)
+    (path / "modeling_evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Evil: ...\n")
+    values = json.loads((path / "config.json").read_text())
+    named = {kind: "modeling_evil.Evil" for kind in ("AutoConfig", "AutoModelForCausalLM")}
+    (path / "config.json").write_text(json.dumps({**values, "auto_map": named}))
+    with torch.no_grad():
+        open_source(path).snapshot(0).subject().module(tokens)
+    assert not trace.exists()
+
+
+def test_links_to_other_disks_count_as_folders(neox_suites: Suites, tmp_path: Path) -> None:
+    for step in (0, 1000):
+        (tmp_path / f"step{step}").symlink_to(neox_suites["small"][0] / f"step{step}")
+    (tmp_path / "latest").symlink_to("step1000")
+    source = open_source(tmp_path)
+    assert source.steps == (0, 1000) and [("latest" in note) for note in source.notes] == [True]
+
+
 def test_a_model_that_lacks_a_part_is_not_run(saved: Saved, tmp_path: Path) -> None:
     shutil.copy(saved("gpt_neox")[0] / "config.json", tmp_path / "config.json")
     state = load_file(saved("gpt_neox")[0] / "model.safetensors")
@@ -174,6 +194,7 @@ def test_contradictions_between_configuration_and_weights_are_refused(suite: Pat
     values = json.loads(file.read_text())
     for changes, sentence in (
         ({"num_attention_heads": 5}, "5 heads fit neither"),
+        ({"num_attention_heads": 5, "head_dim": None}, "5 heads fit neither"),
         ({"hidden_size": 64}, r"'embedding' has shape \[61, 32\], its configuration says \[61, 64\]"),
         ({"num_hidden_layers": 4}, r"lacks the matrix 'layers\.3\.attention\.q_proj'"),
         ({"num_hidden_layers": 2}, "has more layers than the 2"),

@@ -160,7 +160,7 @@ def geometry_from(values: Mapping[str, Any], origin: object) -> Geometry:
     d_model = number("hidden_size", "n_embd", "d_model")
     n_heads = number("num_attention_heads", "n_head", "attention_n_heads")
     n_kv_heads = number("num_key_value_heads", "attention_n_kv_heads", default=n_heads)
-    if n_heads % n_kv_heads or ("head_dim" not in values and d_model % n_heads):
+    if n_heads % n_kv_heads or (values.get("head_dim") is None and d_model % n_heads):
         raise PicoLMError(
             f"{origin}: {n_heads} heads fit neither {n_kv_heads} key/value heads nor a width of {d_model}"
         )
@@ -225,5 +225,5 @@ def _rotary_share(values: Mapping[str, Any], architecture: Architecture) -> floa
         return 0.0
     rope = values.get("rope_parameters")
     places = (rope if isinstance(rope, Mapping) else {}, values)
-    keys = ("partial_rotary_factor", "rotary_pct")
-    return float(next((place[key] for place in places for key in keys if key in place), architecture.rotary))
+    named = [place.get(key) for place in places for key in ("partial_rotary_factor", "rotary_pct")]
+    return float(next((share for share in named if share is not None), architecture.rotary))

@@ -86,7 +86,13 @@ class ForeignSubject(Subject):
             raise PicoLMError("attention within documents is computed for PicoLM's own models only")
         # Left out, the mask would be guessed by some classes from their padding token.
         real = rows.real.to(torch.int64)
-        return _first((), {}, self.module.get_submodule(self._base)(rows.input_ids, attention_mask=real))
+        try:
+            output = self.module.get_submodule(self._base)(rows.input_ids, attention_mask=real)
+        # Of an embedding; the tokens themselves are known to be in the vocabulary.
+        except IndexError:
+            length = rows.input_ids.shape[1]
+            raise PicoLMError(f"the model has no positions for rows of {length} tokens: give it shorter ones") from None
+        return _first((), {}, output)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """As `Subject.logits`."""

@@ -51,8 +51,8 @@ class PicoRunSource(Source):
             PicoLMError: it has no checkpoint.
         """
         self.path = path
-        # `latest` is a link to one of them.
-        folders = [folder for folder in (path / _CHECKPOINTS).iterdir() if folder.is_dir() and not folder.is_symlink()]
+        # `latest`, a link to one of them, tells no step.
+        folders = [folder for folder in (path / _CHECKPOINTS).iterdir() if folder.is_dir()]
         found = {step: folder for folder in folders if (step := step_in(folder.name)) is not None}
         self._folders = dict(sorted(found.items()))
         self.steps = tuple(step for step, folder in self._folders.items() if _has_weights(folder))
@@ -151,9 +151,11 @@ class PicoCapture(Capture):
 
     def real(self, probe: str) -> Tensor:
         """As `Capture.real`: one position of each sequence."""
-        names = self.names("activation", probe)
-        n_rows = len(self.read("activation", names[:1], probe)[names[0]]) if names else 0
-        return torch.ones(n_rows, 1, dtype=torch.bool)
+        if self._path("activation", probe) is None:
+            return torch.ones(0, 1, dtype=torch.bool)
+        file = self._file("activation", probe)
+        shapes = {stored.shape[0] for stored in tensors_in(file.content, file.path).values()}
+        return torch.ones(max(shapes, default=0), 1, dtype=torch.bool)
 
     def tokens(self, probe: str) -> Tensor | None:
         """As `Capture.tokens`: of the training batch, the last token of each row predicted only."""

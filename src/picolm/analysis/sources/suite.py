@@ -96,4 +96,4 @@ def _folders(path: Path) -> list[tuple[str, Path]]:
     if (path / "refs").is_dir() and (path / "snapshots").is_dir():
         references = [file for file in (path / "refs").iterdir() if file.is_file()]
         return [(file.name, path / "snapshots" / file.read_text(encoding="utf-8").strip()) for file in references]
-    return [(folder.name, folder) for folder in path.iterdir() if folder.is_dir() and not folder.is_symlink()]
+    return [(folder.name, folder) for folder in path.iterdir() if folder.is_dir()]
