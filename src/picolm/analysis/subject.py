@@ -113,7 +113,9 @@ def look(
             loss = _losses(subject.logits(hidden), rows.targets)
             losses.append(loss.detach())
             if gradients:
-                _add_gradients(totals, parameters, loss.nansum() / max(n_targets, 1))
+                # Not nansum: a model that has diverged has no gradient, and must not seem to have one.
+                total = loss[rows.targets != NO_TARGET].sum()
+                _add_gradients(totals, parameters, total / max(n_targets, 1))
     slots = subject.slots
     return Seen(
         activations={name: torch.cat(found) for name, found in parts.items()},

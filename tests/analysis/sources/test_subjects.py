@@ -222,6 +222,15 @@ def test_gradients_of_shared_matrices_are_found_under_both_names(saved: Saved, t
     assert torch.equal(seen["embedding"], seen["unembedding"]) and seen["embedding"].abs().sum() > 0
 
 
+def test_a_model_that_has_diverged_has_no_gradient(saved: Saved, tokens: Tensor) -> None:
+    subject = snapshot_of(saved, "gpt_neox").subject()
+    with torch.no_grad():
+        subject.module.get_input_embeddings().weight[int(tokens[0, 0])] = torch.nan  # type: ignore[operator]
+    name = "layers.0.mlp.up_proj"
+    seen = look(subject, Probe.causal(tokens), gradients=[name], token_losses=True)
+    assert seen.gradients[name].isnan().all() and seen.token_losses is not None and seen.token_losses.isnan().any()
+
+
 def test_what_cannot_be_shown_is_said_in_a_sentence(saved: Saved, tokens: Tensor) -> None:
     subject: Subject = snapshot_of(saved, "gpt_neox").subject()
     probe = Probe.causal(tokens)

@@ -147,7 +147,7 @@ def _fill(
 ) -> list[str]:
     """Give each parameter its stored tensor; return the canonical names of those that are not stored."""
     stored = slots_of(store.shapes, architecture, geometry, tied=tied)
-    places: dict[str, nn.Parameter] = {}
+    places: dict[str, list[nn.Parameter]] = {}
     unfilled = []
     for name, parameter in module.named_parameters():
         # Fused in the file and in the module alike: any of the parts leads from one to the other.
@@ -155,12 +155,13 @@ def _fill(
         if ours not in stored:
             unfilled.append(ours)
             continue
-        places[stored[ours].stored] = parameter
+        places.setdefault(stored[ours].stored, []).append(parameter)
         if store.shapes[stored[ours].stored] != tuple(parameter.shape):
             raise PicoLMError(f"'{origin}': '{ours}' has another shape than its configuration says")
     with torch.no_grad():
         for name, tensor in store.read(places).items():
-            places[name].copy_(tensor)
+            for parameter in places[name]:
+                parameter.copy_(tensor)
     return unfilled
 
 

@@ -33,13 +33,17 @@ class OwnSubject(Subject):
         """As `Subject.sites`."""
         return self._sites
 
-    @property
-    def slots(self) -> Mapping[str, Slot]:
-        """As `Subject.slots`."""
+    @cached_property
+    def _slots(self) -> dict[str, Slot]:
         slots = {name.removesuffix(".weight"): Slot(name) for name, _ in self.model.named_parameters()}
         if "unembedding" not in slots:
             slots["unembedding"] = Slot("embedding.weight")
         return slots
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """As `Subject.slots`."""
+        return self._slots
 
     @contextmanager
     def recorded(self, names: Sequence[str], keep: Keep) -> Iterator[None]:
