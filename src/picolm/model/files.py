@@ -44,7 +44,7 @@ def locate_tensors(directory: Path) -> dict[str, Path]:
         PicoLMError: there are no safetensors, or an index names what is not there.
     """
     if (directory / WEIGHTS).is_file():
-        with _opened(directory / WEIGHTS) as weights:
+        with opened(directory / WEIGHTS) as weights:
             return dict.fromkeys(weights.keys(), directory / WEIGHTS)
     if not (directory / INDEX).is_file():
         pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
@@ -85,7 +85,7 @@ def read_tensors(
         raise PicoLMError(f"'{directory}' holds a tensor '{surplus[0]}' that the model has no place for")
     state: dict[str, Tensor] = {}
     for file in sorted({places[name] for name in shapes}):
-        with _opened(file) as weights:
+        with opened(file) as weights:
             state |= {name: weights.get_tensor(name) for name in shapes if places[name] == file}
     for name, shape in shapes.items():
         if state[name].shape != shape:
@@ -110,12 +110,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         PicoLMError: it is missing, damaged or no safetensors file.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file.
+
+    Raises:
+        PicoLMError: it is missing, damaged or no safetensors file; also while it is read.
+    """
     try:
         with safe_open(path, framework="pt", device="cpu") as weights:
             yield weights

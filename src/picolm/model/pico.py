@@ -32,6 +32,7 @@ _NAMES = {
     "up_proj": "w_1",
     "down_proj": "w_2",
 }
+_OURS = {theirs: ours for ours, theirs in _NAMES.items()}
 
 
 def load_pico(directory: Path) -> Transformer:
@@ -60,6 +61,11 @@ def load_pico(directory: Path) -> Transformer:
 def pico_name(name: str) -> str:
     """Translate one of our parameter names to Pico's, without its prefix."""
     return ".".join(_NAMES.get(part, part) for part in name.split("."))
+
+
+def our_name(name: str) -> str:
+    """Translate one of Pico's parameter names, without its prefix, to ours."""
+    return ".".join(_OURS.get(part, part) for part in name.split("."))
 
 
 def half_split(weight: Tensor, head_dim: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""How a model learns: metrics (plain functions of tensors), sites (which tensor), sources (whose checkpoints)."""

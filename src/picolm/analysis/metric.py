@@ -1,0 +1,67 @@
+"""Metrics by name: what each takes, gives and means.
+
+A metric is a plain function of tensors; what is here says how to feed it. What needs a whole model (sharpness, a loss
+along a line between two checkpoints) is a plain function too, but no `Metric`: no tensor could be handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from picolm.errors import PicoLMError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Takes = Literal["matrix", "activations", "activation_pair", "matrix_pair", "pattern", "unembedding", "gradients"]
+"""What a metric must be given; all leading dimensions are layers, heads or checkpoints, done at once.
+
+=================  ====================================================================================
+`matrix`           weights, a gradient or an update [..., m, n]
+`matrix_pair`      the same matrix at this step and at the step compared with, both [..., m, n]
+`activations`      [..., n, d], a row for each token
+`activation_pair`  the same n tokens at this step [..., n, d] and at the step compared with [..., n, d']
+`pattern`          attention probabilities [..., T, T], queries by keys
+`unembedding`      the output matrix [..., V, d]
+`gradients`        of n examples or micro-batches, flattened [..., n, p]
+=================  ====================================================================================
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric and what is said about it in tables, on the command line and on figures."""
+
+    name: str
+    """In tables and on the command line: `effective_rank`."""
+    takes: Takes
+    function: Callable[..., Tensor | Mapping[str, Tensor]]
+    """A plain function of what it takes, batched over leading dimensions; a mapping gives several values by name."""
+    range: tuple[float, float]
+    """Within which values lie; NaN stands for what is not defined."""
+    summary: str
+    """One sentence."""
+
+
+REGISTRY: dict[str, str] = {}
+"""Where each metric stands, as `module:CONSTANT`; loaded when it is asked for."""
+
+
+def metric(name: str) -> Metric:
+    """Look up a metric.
+
+    Args:
+        name: one of `REGISTRY`.
+
+    Raises:
+        PicoLMError: there is none of that name; the nearest is named.
+    """
+    if name not in REGISTRY:
+        raise PicoLMError(f"there is no metric '{name}'{nearest(name, REGISTRY)}")
+    module, _, constant = REGISTRY[name].partition(":")
+    found = getattr(import_module(module), constant)
+    assert isinstance(found, Metric) and found.name == name, f"{REGISTRY[name]} is not the metric '{name}'"
+    return found
