@@ -33,7 +33,8 @@ def effective_rank(matrix: Matrix, *, power: int = 1) -> Tensor:
         Roy & Vetterli 2007 (EUSIPCO). One SVD.
     """
     shares = _shares(_relative(spectrum(matrix)).pow(power))
-    return torch.special.entr(shares).sum(-1).exp()
+    rank: Tensor = torch.special.entr(shares).sum(-1).exp()
+    return rank
 
 
 def proportional_effective_rank(matrix: Matrix, *, top: int | None = None, denominator: int | None = None) -> Tensor:
@@ -173,9 +174,7 @@ PER = Metric(
     (0.0, 1.0),
     "Proportional effective rank: effective rank over the largest rank that is possible.",
 )
-STABLE_RANK = Metric(
-    "stable_rank", "spectrum", stable_rank, _ANY, "Squared Frobenius norm over squared spectral norm."
-)
+STABLE_RANK = Metric("stable_rank", "spectrum", stable_rank, _ANY, "Squared Frobenius norm over squared spectral norm.")
 PARTICIPATION_RATIO = Metric(
     "participation_ratio", "spectrum", participation_ratio, _ANY, "Number of directions that share the energy."
 )
