@@ -137,7 +137,7 @@ def cka_null(x: Tensor, y: Tensor, *, debiased: bool = True, permutations: int =
             norms = unbiased_hsic(xx, k, k), unbiased_hsic(yy, m, m)
             values.append(debiased_ratio(unbiased_hsic(xy, k, m[..., order]), *norms, xx, yy))
         else:
-            values.append(xy / (xx * yy).sqrt())
+            values.append(xy / (xx.sqrt() * yy.sqrt()))
     return torch.stack(values, dim=-1)
 
 

@@ -71,7 +71,7 @@ def biased_cka(x: Tensor, y: Tensor) -> Tensor:
         Kornblith et al. 2019 (arXiv 1905.00414). O(n d d') or O(n^2 (d + d')).
     """
     xx, xy, yy = products(*map(centred, precise_pair(x, y, least=2)))
-    return xy / (xx * yy).sqrt()
+    return xy / (xx.sqrt() * yy.sqrt())
 
 
 def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -130,7 +130,7 @@ def unbiased_hsic(product: Tensor, k: Tensor, m: Tensor) -> Tensor:
 def debiased_ratio(xy: Tensor, xx: Tensor, yy: Tensor, whole_xx: Tensor, whole_yy: Tensor) -> Tensor:
     """Divide xy by sqrt(xx yy); NaN where xx or yy is nothing beside what it was subtracted from."""
     known = (xx > _CANCELLED * whole_xx) & (yy > _CANCELLED * whole_yy)
-    return torch.where(known, xy / (xx * yy).sqrt(), torch.nan)
+    return torch.where(known, xy / (xx.sqrt() * yy.sqrt()), torch.nan)
 
 
 def squared_lengths(rows: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def cka_matrix(
     xx = torch.stack([_products([one], [one])[0, 0] for one in first])
     yy = xx if others is None else torch.stack([_products([one], [one])[0, 0] for one in second])
     if not debiased:
-        return xy / (xx[:, None] * yy).sqrt()
+        return xy / (xx.sqrt()[:, None] * yy.sqrt())
     k, m = torch.stack([squared_lengths(one) for one in first]), torch.stack([squared_lengths(one) for one in second])
     return debiased_ratio(
         unbiased_hsic(xy, k[:, None], m),

@@ -11,8 +11,9 @@ from picolm.analysis.cka import debiased_ratio, squared_lengths
 from picolm.analysis.rows import precise_pair
 from picolm.errors import PicoLMError
 
-# Rows whose mean is 100,000 times as far from the offset as they are from their mean have lost half their digits.
-_VANISHED = 1e-20
+# Sums that cancel to less than this have lost half their digits: the offset is a hundred times as far from the rows as
+# their mean.
+_VANISHED = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,13 @@ class _Moments:
         return _Moments(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def biased(self) -> Tensor:
-        """|X^T Y|_F^2 of centred rows; exactly 0 where it is nothing beside that of the rows as they are."""
-        centred = (self.cross - self.x[..., :, None] * self.y[..., None, :] / self.n).square().sum((-2, -1))
-        return torch.where(centred > _VANISHED * self.cross.square().sum((-2, -1)), centred, 0.0)
+        """|X^T Y|_F^2 of centred rows."""
+        centred = self.cross - self.x[..., :, None] * self.y[..., None, :] / self.n
+        return centred.square().sum((-2, -1))
+
+    def known(self) -> Tensor:
+        """Whether a side, with itself, varies by enough beside its offset for its sums to be precise [...]."""
+        return self.biased() > _VANISHED * self.cross.square().sum((-2, -1))
 
     def unbiased(self) -> Tensor:
         """The unbiased estimator of HSIC, times n (n - 3); no shift of the rows changes it."""
@@ -121,22 +126,24 @@ class CKAStream:
         return 0 if self._moments is None else self._moments[0].n
 
     def debiased(self) -> Tensor:
-        """`debiased_cka` of all rows [...].
+        """`debiased_cka` of all rows [...]; NaN too where a side lies so far from its offset that its sums cancel.
 
         Raises:
             PicoLMError: there are fewer than four.
         """
         xx, xy, yy = self._collected(least=4)
-        return debiased_ratio(xy.unbiased(), xx.unbiased(), yy.unbiased(), xx.biased(), yy.biased())
+        ratio = debiased_ratio(xy.unbiased(), xx.unbiased(), yy.unbiased(), xx.biased(), yy.biased())
+        return torch.where(xx.known() & yy.known(), ratio, torch.nan)
 
     def biased(self) -> Tensor:
-        """`biased_cka` of all rows [...].
+        """`biased_cka` of all rows [...]; NaN as for `debiased`.
 
         Raises:
             PicoLMError: there are fewer than two.
         """
         xx, xy, yy = self._collected(least=2)
-        return xy.biased() / (xx.biased() * yy.biased()).sqrt()
+        ratio = xy.biased() / (xx.biased().sqrt() * yy.biased().sqrt())
+        return torch.where(xx.known() & yy.known(), ratio, torch.nan)
 
     def _collect(self, *moments: _Moments) -> None:
         xx, xy, yy = moments

@@ -13,6 +13,9 @@ from picolm.analysis.rows import precise_pair, precise_rows
 
 Distance = Literal["correlation", "euclidean"]
 
+# Dissimilarities that differ by less than this part of the largest are equal.
+_DISTINCT = 1e11
+
 
 def dissimilarities(activations: Tensor, *, distance: Distance = "correlation") -> Tensor:
     """How unlike each two rows are (RDM).
@@ -36,7 +39,9 @@ def dissimilarities(activations: Tensor, *, distance: Distance = "correlation") 
         rows = rows - rows.mean(-2, keepdim=True)
         lengths = rows.square().sum(-1)
         squares = lengths[..., :, None] + lengths[..., None, :] - 2 * rows @ rows.mT
-        return torch.where(own, 0.0, squares.clamp(min=0.0).sqrt())
+        # Of equal rows rounding leaves a distance, of which the root would be large.
+        rounding = 1e-14 * lengths.amax(-1)[..., None, None]
+        return torch.where(own | (squares <= rounding), 0.0, squares).sqrt()
     deviations = rows - rows.mean(-1, keepdim=True)
     rounding = 1e-14 * rows.abs().amax(-1, keepdim=True)
     deviations = torch.where(deviations.abs() <= rounding, 0.0, deviations)
@@ -102,8 +107,9 @@ def rsa_null(
 
 def _unit_ranks(values: Tensor) -> Tensor:
     """Mean ranks, centred, of length 1, so that their products are correlations; NaN where all are equal."""
+    # Equal ones, as of repeated tokens, must be equal whatever rounding has made of them.
+    values = (values / values.abs().amax(-1, keepdim=True) * _DISTINCT).round()
     ordered = values.sort(-1).values
-    values = values.contiguous()
     below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
     ranks = (below + up_to).double()
     centred = ranks - ranks.mean(-1, keepdim=True)
