@@ -16,11 +16,15 @@ from picolm.errors import PicoLMError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-Takes = Literal["matrix", "activations", "activation_pair", "matrix_pair", "pattern", "unembedding", "gradients"]
+Takes = Literal[
+    "matrix", "spectrum", "activations", "activation_pair", "matrix_pair", "pattern", "unembedding", "gradients"
+]
 """What a metric must be given; all leading dimensions are layers, heads or checkpoints, done at once.
 
 =================  ====================================================================================
 `matrix`           weights, a gradient or an update [..., m, n]
+`spectrum`         a matrix too, or its `Spectrum`, which is made once for all metrics that take it; that of a product
+                   (OV, QK) is made from its factors
 `matrix_pair`      the same matrix at this step and at the step compared with, both [..., m, n]
 `activations`      [..., n, d], a row for each token
 `activation_pair`  the same n tokens at this step [..., n, d] and at the step compared with [..., n, d']
@@ -46,7 +50,38 @@ class Metric:
     """One sentence."""
 
 
-REGISTRY: dict[str, str] = {}
+REGISTRY: dict[str, str] = {
+    "effective_rank": "picolm.analysis.rank:EFFECTIVE_RANK",
+    "per": "picolm.analysis.rank:PER",
+    "stable_rank": "picolm.analysis.rank:STABLE_RANK",
+    "participation_ratio": "picolm.analysis.rank:PARTICIPATION_RATIO",
+    "srank": "picolm.analysis.rank:SRANK",
+    "numerical_rank": "picolm.analysis.rank:NUMERICAL_RANK",
+    "per_over_noise": "picolm.analysis.random_matrices:PER_OVER_NOISE",
+    "condition_number": "picolm.analysis.conditioning:CONDITION_NUMBER",
+    "full_condition_number": "picolm.analysis.conditioning:FULL_CONDITION_NUMBER",
+    "frobenius_norm": "picolm.analysis.norms:FROBENIUS_NORM",
+    "spectral_norm": "picolm.analysis.norms:SPECTRAL_NORM",
+    "nuclear_norm": "picolm.analysis.norms:NUCLEAR_NORM",
+    "max_abs": "picolm.analysis.norms:MAX_ABS",
+    "power_law": "picolm.analysis.power_law:POWER_LAW",
+    "gini": "picolm.analysis.distribution:GINI",
+    "hoyer": "picolm.analysis.distribution:HOYER",
+    "sparsity": "picolm.analysis.distribution:SPARSITY",
+    "rank_me": "picolm.analysis.activation_rank:RANK_ME",
+    "activation_participation_ratio": "picolm.analysis.activation_rank:ACTIVATION_PARTICIPATION_RATIO",
+    "cka": "picolm.analysis.cka:CKA",
+    "biased_cka": "picolm.analysis.cka:BIASED_CKA",
+    "biased_cka_chance": "picolm.analysis.chance:BIASED_CKA_CHANCE",
+    "rbf_cka": "picolm.analysis.kernel_cka:RBF_CKA",
+    "cca": "picolm.analysis.cca:CCA",
+    "svcca": "picolm.analysis.cca:SVCCA",
+    "pwcca": "picolm.analysis.cca:PWCCA",
+    "procrustes": "picolm.analysis.procrustes:PROCRUSTES",
+    "rsa": "picolm.analysis.rsa:RSA",
+    "mutual_knn": "picolm.analysis.neighbours:MUTUAL_KNN",
+    "cknna": "picolm.analysis.neighbours:CKNNA",
+}
 """Where each metric stands, as `module:CONSTANT`; loaded when it is asked for."""
 
 
