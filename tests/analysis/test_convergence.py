@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from picolm.analysis.convergence import (
@@ -77,6 +77,7 @@ def test_the_band_is_around_the_last_value_or_a_given_one() -> None:
 @given(
     st.lists(st.floats(-5, 5), min_size=1, max_size=12), st.floats(0, 4), st.floats(-5, 5)
 )  # fmt: skip
+@example([0.0, 3.6508653977695698], 0.0, 0.0)
 def test_answers_hold_at_the_measurements_that_they_name(values: list[float], band: float, level: float) -> None:
     steps = np.arange(len(values)) * 10.0
     y = np.array(values)

@@ -178,5 +178,6 @@ def _crossing(x: FloatArray, missing: FloatArray, index: int | None) -> Crossing
     if index == 0:
         return Crossing(float(x[0]), -np.inf, float(x[0]))
     before, now = missing[index - 1], missing[index]
-    step = x[index - 1] + (x[index] - x[index - 1]) * before / (before - now)
-    return Crossing(float(step), float(x[index - 1]), float(x[index]))
+    step = x[index - 1] + (x[index] - x[index - 1]) * (before / (before - now))
+    # Rounding must not carry it beyond the measurement at which it is known.
+    return Crossing(float(min(step, x[index])), float(x[index - 1]), float(x[index]))
