@@ -16,11 +16,15 @@ from picolm.errors import PicoLMError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-Takes = Literal["matrix", "activations", "activation_pair", "matrix_pair", "pattern", "unembedding", "gradients"]
+Takes = Literal[
+    "matrix", "spectrum", "activations", "activation_pair", "matrix_pair", "pattern", "unembedding", "gradients"
+]
 """What a metric must be given; all leading dimensions are layers, heads or checkpoints, done at once.
 
 =================  ====================================================================================
 `matrix`           weights, a gradient or an update [..., m, n]
+`spectrum`         a matrix too, or its `Spectrum`, which is made once for all metrics that take it; that of a product
+                   (OV, QK) is made from its factors
 `matrix_pair`      the same matrix at this step and at the step compared with, both [..., m, n]
 `activations`      [..., n, d], a row for each token
 `activation_pair`  the same n tokens at this step [..., n, d] and at the step compared with [..., n, d']
