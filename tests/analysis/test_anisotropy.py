@@ -179,7 +179,7 @@ def test_sampled_pairs_are_of_two_sequences_and_the_same_in_all_layers() -> None
 def test_errors_say_what_is_needed() -> None:
     for function in (mean_cosine, centred_mean_cosine, cosine_without_outliers, iso_score):
         for shape in [(4,), (1, 4), (3, 0)]:
-            with pytest.raises(PicoLMError, match="two rows or more"):
+            with pytest.raises(PicoLMError, match="2 rows or more"):
                 function(torch.ones(shape))
     with pytest.raises(PicoLMError, match="between 0 and 3"):
         cosine_without_outliers(torch.ones(5, 4), outliers=4)

@@ -82,7 +82,7 @@ def test_layers_are_done_at_once() -> None:
 def test_what_says_nothing_is_nan_or_infinite() -> None:
     nothing = two_nn(torch.zeros(5, 3))
     assert nothing["slope"].isnan() and nothing["mle"].isnan() and nothing["duplicates"] == 4
-    assert two_nn(torch.zeros(0, 3))["slope"].isnan()
+    assert two_nn(torch.ones(1, 3))["slope"].isnan() and two_nn(torch.eye(2))["mle"].isnan()
     bad = uniform(9, 2)
     bad[3, 1] = math.inf
     assert two_nn(bad)["slope"].isnan() and two_nn(bad)["duplicates"].isnan()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from picolm.analysis.metric import Metric
+from picolm.analysis.rows import centred, precise_rows
 from picolm.errors import PicoLMError
 from picolm.randomness import generator
 
@@ -31,7 +32,7 @@ def mean_cosine(activations: Tensor) -> Tensor:
     Source:
         Ethayarajh 2019 (arXiv 1909.00512), there from sampled pairs. O(n d).
     """
-    return _contributions(_rows(activations)).sum(-1)
+    return _mean(precise_rows(activations, least=2))
 
 
 def centred_mean_cosine(activations: Tensor) -> Tensor:
@@ -46,11 +47,7 @@ def centred_mean_cosine(activations: Tensor) -> Tensor:
     Source:
         Cai et al. 2021 (ICLR, "Isotropy in the contextual embedding space"). O(n d).
     """
-    rows = _rows(activations)
-    centred = rows - rows.mean(-2, keepdim=True)
-    # What is left of a row that equals the mean is rounding, which would count as a direction.
-    noise = 1e-14 * rows.abs().amax((-2, -1), keepdim=True)
-    return _contributions(torch.where(centred.abs() <= noise, 0.0, centred)).sum(-1)
+    return _mean(centred(precise_rows(activations, least=2)))
 
 
 def cosine_without_outliers(activations: Tensor, *, outliers: int = 3) -> Tensor:
@@ -72,14 +69,14 @@ def cosine_without_outliers(activations: Tensor, *, outliers: int = 3) -> Tensor
     Source:
         Timkey & van Schijndel 2021 (arXiv 2109.04404). O(n d).
     """
-    rows = _rows(activations)
+    rows = precise_rows(activations, least=2)
     if not 0 <= outliers < rows.shape[-1]:
         raise PicoLMError(
             f"of {rows.shape[-1]} dimensions, between 0 and {rows.shape[-1] - 1} can be left out, not {outliers}"
         )
     left_out = _contributions(rows).topk(outliers, dim=-1).indices
     kept = torch.ones_like(rows[..., 0, :]).scatter(-1, left_out, 0.0)
-    return _contributions(rows * kept[..., None, :]).sum(-1)
+    return _mean(rows * kept[..., None, :])
 
 
 def iso_score(activations: Tensor) -> Tensor:
@@ -107,16 +104,14 @@ def iso_score(activations: Tensor) -> Tensor:
         Rudman et al. 2022 (arXiv 2108.07344). O(n d min(n, d)), no eigenvalues needed: sum l^2 is the squared norm of
         the covariance, or of the Gram matrix where that is smaller.
     """
-    rows = _rows(activations)
+    rows = precise_rows(activations, least=2)
     n, d = rows.shape[-2:]
     if d < 2:
         raise PicoLMError("IsoScore needs activations of two dimensions or more")
-    centred = rows - rows.mean(-2, keepdim=True)
-    # Scaled so that squares of squares neither vanish nor overflow; rounding alone is no variance.
-    largest = rows.abs().amax((-2, -1), keepdim=True)
-    spread = centred.abs().amax((-2, -1), keepdim=True)
-    centred = centred / torch.where(spread <= 1e-14 * largest, torch.nan, spread)
-    products = centred.mT @ centred if d <= n else centred @ centred.mT
+    spread = centred(rows)
+    # So that no square of a square vanishes or overflows; NaN where there is nothing to scale.
+    spread = spread / spread.abs().amax((-2, -1), keepdim=True)
+    products = spread.mT @ spread if d <= n else spread @ spread.mT
     ratio = products.diagonal(dim1=-2, dim2=-1).sum(-1).square() / products.square().sum((-2, -1))
     return ((ratio - 1) / (d - 1)).clamp(0.0, 1.0)
 
@@ -156,14 +151,6 @@ def sampled_cosine(activations: Tensor, *, pairs: int = 1001, seed: int = 42) ->
     return {"value": cosines.mean(-1), "se": cosines.std(-1) / pairs**0.5}
 
 
-def _rows(activations: Tensor) -> Tensor:
-    if activations.ndim < 2 or activations.shape[-2] < 2 or activations.shape[-1] < 1:
-        raise PicoLMError(
-            f"anisotropy needs activations [..., n, d] of two rows or more, not {list(activations.shape)}"
-        )
-    return activations.double()
-
-
 def _unit(rows: Tensor) -> Tensor:
     # Scaled first, so that no square of a tiny or huge number decides. Zero rows become 0 / 0, NaN.
     scaled = rows / rows.abs().amax(-1, keepdim=True)
@@ -176,6 +163,11 @@ def _contributions(rows: Tensor) -> Tensor:
     unit, n = _unit(rows), rows.shape[-2]
     contributions: Tensor = (unit.sum(-2).square() - unit.square().sum(-2)) / (n * (n - 1))
     return contributions
+
+
+def _mean(rows: Tensor) -> Tensor:
+    # Rounding alone can go beyond 1.
+    return _contributions(rows).sum(-1).clamp(-1.0, 1.0)
 
 
 MEAN_COSINE = Metric(

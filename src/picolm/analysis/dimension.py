@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from picolm.analysis.metric import Metric
+from picolm.analysis.rows import precise_rows
 from picolm.errors import PicoLMError
 
 # Rows by the quick distance among which the two nearest are sought exactly, and rows that are looked at together.
@@ -41,14 +42,12 @@ def two_nn(activations: Tensor, *, dropped: float = 0.1) -> dict[str, Tensor]:
     Source:
         Facco et al. 2017 (Scientific Reports 7:12140). O(n^2 d), in blocks of 1,024 rows.
     """
-    if activations.ndim < 2:
-        raise PicoLMError(f"the intrinsic dimension needs activations [..., n, d], not {list(activations.shape)}")
+    stack = precise_rows(activations, least=1)
     if not 0 <= dropped < 1:
         raise PicoLMError(f"the share of ratios that is dropped must be from 0 to below 1, not {dropped}")
-    leading = activations.shape[:-2]
     # How many rows are different is another number in each layer, so layers are done one by one.
-    each = [_two_nn(rows, dropped) for rows in activations[None].flatten(0, -3).double()]
-    values = torch.tensor(each, dtype=torch.float64).reshape(*leading, 3)
+    each = [_two_nn(rows, dropped) for rows in stack[None].flatten(0, -3)]
+    values = torch.tensor(each, dtype=torch.float64).reshape(*stack.shape[:-2], 3)
     return {"slope": values[..., 0], "mle": values[..., 1], "duplicates": values[..., 2]}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from picolm.analysis.metric import Metric
+from picolm.analysis.rows import precise_rows
 from picolm.errors import PicoLMError
 
 
@@ -30,9 +31,7 @@ def dormancy(activations: Tensor) -> Tensor:
     Source:
         Sokar et al. 2023 (arXiv 2302.12902). O(n d).
     """
-    if activations.ndim < 2 or 0 in activations.shape[-2:]:
-        raise PicoLMError(f"dormancy needs activations [..., n, d] with rows and units, not {list(activations.shape)}")
-    size = activations.abs().mean(-2, dtype=torch.float64)
+    size = precise_rows(activations, least=1).abs().mean(-2)
     whole = size.mean(-1, keepdim=True)
     return torch.where(whole == 0, 0.0, size / whole)
 

@@ -79,9 +79,7 @@ def noise_product_per(m: int, n: int, inner: int, *, seed: int = 0) -> float:
     for draw in range(draws):
         rng = generator(seed, "product of noise", m, n, inner, draw)
         left, right = rng.standard_normal((m, inner)), rng.standard_normal((inner, n))
-        total += float(
-            proportional_effective_rank(product_spectrum(torch.from_numpy(left), torch.from_numpy(right)))
-        )
+        total += float(proportional_effective_rank(product_spectrum(torch.from_numpy(left), torch.from_numpy(right))))
     return total / draws
 
 

@@ -173,9 +173,7 @@ PER = Metric(
     (0.0, 1.0),
     "Proportional effective rank: effective rank over the largest rank that is possible.",
 )
-STABLE_RANK = Metric(
-    "stable_rank", "spectrum", stable_rank, _ANY, "Squared Frobenius norm over squared spectral norm."
-)
+STABLE_RANK = Metric("stable_rank", "spectrum", stable_rank, _ANY, "Squared Frobenius norm over squared spectral norm.")
 PARTICIPATION_RATIO = Metric(
     "participation_ratio", "spectrum", participation_ratio, _ANY, "Number of directions that share the energy."
 )
