@@ -44,6 +44,11 @@ def test_half_precision_is_summed_in_float64() -> None:
     assert torch.equal(token_divergence(p, q), token_divergence(p.double(), q.double()))
 
 
+def test_what_rounding_takes_from_a_sum_makes_no_divergence_negative() -> None:
+    p = predictions(20, 9)
+    assert (token_divergence(p, p + 1e-5) == 0).all()
+
+
 def test_the_mean_over_runs_is_over_all_ordered_pairs() -> None:
     runs = [predictions(5, 7, seed=seed) for seed in range(4)]
     expected = torch.stack([token_divergence(p, q) for p, q in permutations(runs, 2)]).mean(0)

@@ -196,7 +196,7 @@ def test_what_is_not_counted_may_be_nan_and_what_is_counted_shows_it() -> None:
     pattern, mask = random_pattern(1, 2), torch.ones(1, T, dtype=torch.bool)
     mask[0, 6:] = False
     broken = pattern.clone()
-    broken[..., 6:, :] = math.nan
+    broken[..., 6:, :], broken[..., :, 6:] = math.nan, math.nan
     for function in ALL:
         visible = visible_keys(mask)
         assert torch.equal(function(broken, visible=visible), function(pattern, visible=visible))

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from picolm.analysis.breakpoints import bend_of
+from picolm.analysis.breakpoints import _resampled, bend_of
 from picolm.errors import PicoLMError
 
 STEPS = np.arange(40.0)
@@ -72,6 +72,16 @@ def test_blocks_widen_the_interval_where_neighbours_are_alike() -> None:
         bends = [bend_of(STEPS, tent() + noise(s, 0.3, alike=0.8), draws=200, block=block, seed=s) for s in range(40)]
         widths[block] = np.mean([bend.high - bend.low for bend in bends])
     assert widths[6] > 1.1 * widths[1]
+
+
+def test_residuals_are_drawn_with_their_neighbours() -> None:
+    drawn = _resampled(np.arange(40.0), draws=500, block=6, seed=0)
+    assert drawn.shape == (500, 40)
+    inside = np.arange(39) % 6 != 5
+    assert (np.diff(drawn, axis=1)[:, inside] == 1).all()
+    # From everywhere, each start as likely as any other.
+    starts = np.bincount(drawn[:, :36:6].astype(int).ravel(), minlength=35)
+    assert len(starts) == 35 and abs(starts - 3000 / 35).max() < 5 * math.sqrt(3000 / 35)
 
 
 def test_more_noise_means_a_wider_interval_and_draws_are_keyed() -> None:

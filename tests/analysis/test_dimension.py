@@ -56,6 +56,14 @@ def test_neighbours_are_those_of_brute_force(offset: float) -> None:
     assert torch.allclose(neighbour_distances(rows), expected, rtol=1e-9, atol=0)
 
 
+def test_crowds_closer_than_the_quick_distance_can_tell_are_told_apart() -> None:
+    # Six rows within 1e-8 of each other: |x|^2 - 2 x y + |y|^2 is wrong by about as much as it measures.
+    crowds = uniform(40, 4).repeat_interleave(6, 0) + 1e-8 * uniform(240, 4, seed=1)
+    exact = torch.cdist(crowds, crowds, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
+    expected = exact.topk(2, largest=False, sorted=True).values
+    assert torch.allclose(neighbour_distances(crowds), expected, rtol=1e-6, atol=0)
+
+
 def test_scale_and_rotation_change_nothing() -> None:
     rows = uniform(300, 4)
     turn = torch.linalg.qr(uniform(4, 4, seed=2) - 0.5)[0]
