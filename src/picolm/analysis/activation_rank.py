@@ -20,7 +20,8 @@ def rank_me(activations: Tensor, *, epsilon: float = 1e-7) -> Tensor:
         epsilon: of the publication.
 
     Returns:
-        [...], float64, from 1 to min(n, d), but for what epsilon adds; NaN where all rows are zero or one is not finite.
+        [...], float64, from 1 to min(n, d), but for what epsilon adds; NaN where all rows are zero, or one is not
+        finite.
 
     Raises:
         PicoLMError: there are no rows.
@@ -30,7 +31,8 @@ def rank_me(activations: Tensor, *, epsilon: float = 1e-7) -> Tensor:
     """
     values = spectrum(precise_rows(activations, least=1)).values
     shares = values / values.sum(-1, keepdim=True) + epsilon
-    return torch.special.entr(shares).sum(-1).exp()
+    rank: Tensor = torch.special.entr(shares).sum(-1).exp()
+    return rank
 
 
 def activation_participation_ratio(activations: Tensor) -> Tensor:

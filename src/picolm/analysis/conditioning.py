@@ -36,8 +36,8 @@ def condition_number(matrix: Matrix, *, tolerance: float | None = None) -> Tenso
 def full_condition_number(matrix: Matrix) -> Tensor:
     """Condition number over all min(m, n) singular values: s_1 / s_min.
 
-    Of a matrix of lower rank it is infinite, or, once rounding has filled the spectrum, noise of any size: on updates of
-    low rank and on products of low rank (OV) it says nothing. It is what pico-analyze reports.
+    Of a matrix of lower rank it is infinite, or, once rounding has filled the spectrum, noise of any size: on updates
+    and products of low rank (OV) it says nothing. It is what pico-analyze reports.
 
     Args:
         matrix: [..., m, n], or its spectrum.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from picolm.analysis.metric import Metric
-from picolm.errors import PicoLMError
+from picolm.analysis.spectrum import sides
 
 
 def gini(matrix: Tensor) -> Tensor:
@@ -55,7 +55,8 @@ def hoyer(matrix: Tensor) -> Tensor:
     values = _relative(_entries(matrix).double())
     root = values.shape[-1] ** 0.5
     ratio = values.sum(-1) / torch.linalg.vector_norm(values, dim=-1)
-    return (root - ratio) / (torch.full_like(ratio, root) - 1)
+    index: Tensor = (root - ratio) / (torch.full_like(ratio, root) - 1)
+    return index
 
 
 def sparsity(matrix: Tensor, *, epsilon: float = 0.01) -> Tensor:
@@ -84,8 +85,7 @@ def sparsity(matrix: Tensor, *, epsilon: float = 0.01) -> Tensor:
 
 def _entries(matrix: Tensor) -> Tensor:
     """Absolute entries [..., m n], in float32 at least."""
-    if matrix.ndim < 2 or 0 in matrix.shape[-2:]:
-        raise PicoLMError(f"a matrix [..., m, n] that is not empty is needed, not {list(matrix.shape)}")
+    sides(matrix)
     return matrix.to(torch.promote_types(matrix.dtype, torch.float32)).flatten(-2).abs()
 
 

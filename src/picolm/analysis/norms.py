@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from picolm.analysis.metric import Metric
-from picolm.analysis.spectrum import Matrix, Spectrum, spectrum
+from picolm.analysis.spectrum import Matrix, Spectrum, sides, spectrum
 
 
 def frobenius_norm(matrix: Matrix) -> Tensor:
@@ -18,12 +18,18 @@ def frobenius_norm(matrix: Matrix) -> Tensor:
     Returns:
         [...], float64, from 0 up; not finite where an entry is not.
 
+    Raises:
+        PicoLMError: it is no matrix, or an empty one.
+
     Source:
         `torch.linalg.matrix_norm`, "fro". O(m n).
     """
     if isinstance(matrix, Spectrum):
-        return torch.linalg.vector_norm(matrix.values, dim=-1)
-    return torch.linalg.vector_norm(matrix, dim=(-2, -1), dtype=torch.float64)
+        norm: Tensor = torch.linalg.vector_norm(matrix.values, dim=-1)
+    else:
+        sides(matrix)
+        norm = torch.linalg.vector_norm(matrix, dim=(-2, -1), dtype=torch.float64)
+    return norm
 
 
 def spectral_norm(matrix: Matrix) -> Tensor:
@@ -34,6 +40,9 @@ def spectral_norm(matrix: Matrix) -> Tensor:
 
     Returns:
         [...], float64, from 0 up; NaN where an entry is not finite.
+
+    Raises:
+        PicoLMError: it is no matrix, or an empty one.
 
     Source:
         `torch.linalg.matrix_norm`, 2. One SVD.
@@ -49,6 +58,9 @@ def nuclear_norm(matrix: Matrix) -> Tensor:
 
     Returns:
         [...], float64, from 0 up; NaN where an entry is not finite.
+
+    Raises:
+        PicoLMError: it is no matrix, or an empty one.
 
     Source:
         `torch.linalg.matrix_norm`, "nuc". One SVD.
@@ -67,10 +79,14 @@ def max_abs(matrix: Tensor) -> Tensor:
     Returns:
         [...], float64, from 0 up; not finite where an entry is not.
 
+    Raises:
+        PicoLMError: it is no matrix, or an empty one.
+
     Source:
         `torch.linalg.vector_norm`, inf. O(m n).
     """
-    return torch.linalg.vector_norm(matrix, torch.inf, dim=(-2, -1)).double()
+    sides(matrix)
+    return matrix.abs().amax((-2, -1)).double()
 
 
 _ANY = (0.0, float("inf"))

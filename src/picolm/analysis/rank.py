@@ -33,7 +33,8 @@ def effective_rank(matrix: Matrix, *, power: int = 1) -> Tensor:
         Roy & Vetterli 2007 (EUSIPCO). One SVD.
     """
     shares = _shares(_relative(spectrum(matrix)).pow(power))
-    return torch.special.entr(shares).sum(-1).exp()
+    rank: Tensor = torch.special.entr(shares).sum(-1).exp()
+    return rank
 
 
 def proportional_effective_rank(matrix: Matrix, *, top: int | None = None, denominator: int | None = None) -> Tensor:

@@ -37,12 +37,8 @@ def precise_pair(x: Tensor, y: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
         PicoLMError: the rows are not as many, or fewer than `least`, or leading dimensions do not fit.
     """
     x, y = precise_rows(x, least=least), precise_rows(y, least=least)
-    try:
-        torch.broadcast_shapes(x.shape[:-1], (*y.shape[:-2], x.shape[-2]))
-        fits = x.shape[-2] == y.shape[-2]
-    except RuntimeError:
-        fits = False
-    if not fits:
+    leading = zip(reversed(x.shape[:-2]), reversed(y.shape[:-2]), strict=False)
+    if x.shape[-2] != y.shape[-2] or any(one != other and 1 not in (one, other) for one, other in leading):
         raise PicoLMError(
             f"activations that are compared must be of the same rows, [..., n, d] and [..., n, d'], "
             f"not {list(x.shape)} and {list(y.shape)}"

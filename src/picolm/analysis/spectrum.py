@@ -53,7 +53,7 @@ def spectrum(matrix: Matrix) -> Spectrum:
     """
     if isinstance(matrix, Spectrum):
         return matrix
-    m, n = _shape(matrix)
+    m, n = sides(matrix)
     return Spectrum(_singular_values(matrix.double()), (m, n), _precision(matrix))
 
 
@@ -77,7 +77,7 @@ def product_spectrum(left: Tensor, right: Tensor) -> Spectrum:
     Source:
         Elhage et al. 2021 for the circuits. O((m + n) r^2).
     """
-    (m, r), (rows, n) = _shape(left), _shape(right)
+    (m, r), (rows, n) = sides(left), sides(right)
     if r != rows:
         raise PicoLMError(f"factors of a product must be [..., m, r] and [..., r, n], not [{m}, {r}] and [{rows}, {n}]")
     precision = max(_precision(left), _precision(right))
@@ -85,6 +85,17 @@ def product_spectrum(left: Tensor, right: Tensor) -> Spectrum:
     # A matrix that is wide already would only be turned round.
     core = (_triangle(left) if m > r else left) @ (_triangle(right.mT).mT if n > r else right)
     return Spectrum(_singular_values(core), (m, n), precision, inner=r)
+
+
+def sides(matrix: Tensor) -> tuple[int, int]:
+    """The numbers of rows and columns of a matrix [..., m, n].
+
+    Raises:
+        PicoLMError: it is no matrix, or an empty one.
+    """
+    if matrix.ndim < 2 or 0 in matrix.shape[-2:]:
+        raise PicoLMError(f"a matrix [..., m, n] that is not empty is needed, not {list(matrix.shape)}")
+    return matrix.shape[-2], matrix.shape[-1]
 
 
 def _triangle(tall: Tensor) -> Tensor:
@@ -101,12 +112,6 @@ def _singular_values(matrix: Tensor) -> Tensor:
     if tall.shape[-2] >= _ELONGATED * tall.shape[-1]:
         tall = _triangle(tall)
     return torch.where(finite[..., None], torch.linalg.svdvals(tall), torch.nan)
-
-
-def _shape(matrix: Tensor) -> tuple[int, int]:
-    if matrix.ndim < 2 or 0 in matrix.shape[-2:]:
-        raise PicoLMError(f"singular values need a matrix [..., m, n] that is not empty, not {list(matrix.shape)}")
-    return matrix.shape[-2], matrix.shape[-1]
 
 
 def _precision(matrix: Tensor) -> float:
