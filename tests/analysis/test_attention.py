@@ -214,5 +214,10 @@ def test_errors_say_what_is_needed() -> None:
         attention_entropy(torch.ones(2, 1, 8) / 8)
     with pytest.raises(PicoLMError, match="`visible`"):
         sink_mass(torch.full((4, 4), 0.25))  # a bidirectional pattern, taken for causal
+    pattern, mask = random_pattern(3, 3), torch.ones(3, T, T).tril()
+    # Masks of three rows, which would pass for masks of three heads; an additive mask; one of another length.
+    for visible in (mask.bool(), mask[:, None], torch.ones(4, 4).tril().bool()):
+        with pytest.raises(PicoLMError, match="must be booleans"):
+            attention_entropy(pattern, visible=visible)
     with pytest.raises(PicoLMError, match=r"\[..., H, T, T\]"):
         head_distances(uniform())

@@ -122,6 +122,14 @@ def test_ranks_and_depth_by_hand() -> None:
     assert back.depth.tolist() == [2.0]
 
 
+def test_logits_that_are_not_finite_are_nan_and_spoil_no_other_position() -> None:
+    stream = [torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[math.nan, 0.0], [0.0, 1.0]]), torch.eye(2)]
+    found = logit_lens(stream, torch.tensor([0, 1]), read_out=lambda x: x)
+    for reading in (found.divergence, found.surprisal, found.rank):
+        assert reading[:, 0].isnan().tolist() == [False, True, False] and reading[:, 1].isfinite().all()
+    assert found.depth[0].isnan() and found.depth[1] == 1
+
+
 def test_padding_at_the_end_changes_nothing_before_it() -> None:
     for attention in ("causal", "bidirectional"):
         net = model(attention=attention).double()

@@ -55,10 +55,10 @@ def attention_entropy(pattern: Tensor, *, visible: Tensor | None = None) -> dict
 
     Returns:
         `raw` [...], float64, nats, from 0 to ln T, and `normalised` [...], from 0 (one key) to 1 (all alike); NaN where
-        no query is counted, or a probability that is counted is not finite.
+        no query is counted, or a probability that is counted is NaN.
 
     Raises:
-        PicoLMError: the pattern is not square, or has probabilities where `visible` has none.
+        PicoLMError: the pattern is not square, or has probabilities where `visible` has none, or that does not fit it.
 
     Source:
         Ghader & Monz 2017; by head and normalised: Zhai et al. 2023 (arXiv 2303.06296) and others. O(T^2).
@@ -201,9 +201,16 @@ def _checked(pattern: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
     pattern = pattern.to(torch.promote_types(pattern.dtype, torch.float32))
     if visible is None:
         visible = torch.ones(pattern.shape[-2:], dtype=torch.bool, device=pattern.device).tril()
+    fits = all(mine in (1, its) for mine, its in zip(visible.shape[::-1], pattern.shape[::-1], strict=False))
+    # Of other dimensions, [B, T, T] would be taken for one of heads.
+    if visible.dtype != torch.bool or visible.ndim not in (2, pattern.ndim) or not fits:
+        raise PicoLMError(
+            f"`visible` must be booleans [T, T], or of the pattern's dimensions, each as large or 1: "
+            f"{list(pattern.shape)}, not {visible.dtype} {list(visible.shape)}"
+        )
     visible = visible.expand(pattern.shape)
     sums = torch.where(visible, pattern, 0.0).sum(-1)
-    # As far as storing them in bfloat16 may move a sum; what is not finite passes, and gives NaN.
+    # As far as storing them in bfloat16 may move a sum; NaN passes, and gives NaN.
     if (((sums - 1).abs() > 0.01) & visible.any(-1)).any():
         raise PicoLMError(
             "the probabilities of a query over the keys that it may see do not sum to 1: patterns of padded rows, of "

@@ -51,7 +51,7 @@ def logit_lens(stream: Sequence[Tensor], targets: Tensor, *, read_out: Callable[
             `lambda x: model.logits(model.output_norm(x))`. Without the norm the lens shows nothing.
 
     Returns:
-        The readings, float64, computed in float32 at least: divergences to about 1e-6.
+        The readings, float64, computed in float32 at least: divergences to about 1e-6. NaN where logits are not finite.
 
     Raises:
         PicoLMError: the stream has fewer than two places, or its positions are not those of the targets.
@@ -88,10 +88,10 @@ def _readings(places: Sequence[Tensor], targets: Tensor, read_out: Callable[[Ten
         of_target = here.gather(-1, targets[:, None])
         greater, equal = (here > of_target).sum(-1), (here == of_target).sum(-1)
         divergence = (probabilities * (final - here)).sum(-1, dtype=torch.float64).clamp(min=0.0)
-        rank = greater + (equal + 1) / 2
-        found.append(
-            torch.stack([divergence, -of_target[:, 0].double(), rank.double(), (here.argmax(-1) == choice).double()])
-        )
+        rank, agrees = greater + (equal + 1) / 2, here.argmax(-1) == choice
+        reading = torch.stack([divergence, -of_target[:, 0].double(), rank.double(), agrees.double()])
+        # Nothing is greater than NaN: a comparison with it would look like an answer.
+        found.append(torch.where(of_target[:, 0].isnan(), torch.nan, reading))
     return torch.stack(found, dim=1)
 
 

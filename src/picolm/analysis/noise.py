@@ -5,8 +5,8 @@ For gradients g_i of single sequences with mean G and covariance C, a batch of b
 steps, far above it none (McCandlish et al. 2018, arXiv 1812.06162). Units are what is drawn independently: sequences,
 not tokens.
 
-Both estimates here are unbiased, their ratio is not, and it may be negative where the gradient drowns in noise: average
-estimates over steps before dividing (`smoothed`).
+Estimates of tr C and |G|^2 here are unbiased, their ratio is not, and where the gradient drowns in noise |G|^2 comes
+out below 0: average both over steps before dividing (`smoothed`).
 """
 
 from __future__ import annotations

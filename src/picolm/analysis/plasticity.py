@@ -102,9 +102,7 @@ def update_cosine(update: Tensor, other: Tensor) -> Tensor:
         Textbook formula. O(m n).
     """
     first, second = _pair(update, other)
-    # Each by itself, so that the product of two tiny norms does not vanish.
-    first, second = (x / _norm(x)[..., None, None] for x in (first, second))
-    return (first * second).sum((-2, -1)).clamp(-1.0, 1.0)
+    return (_unit(first) * _unit(second)).sum((-2, -1)).clamp(-1.0, 1.0)
 
 
 def module_norms(gradients: Mapping[str, Tensor]) -> dict[str, float]:
@@ -134,6 +132,12 @@ def module_norms(gradients: Mapping[str, Tensor]) -> dict[str, float]:
 def _norm(matrix: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1))
     return norm
+
+
+def _unit(matrix: Tensor) -> Tensor:
+    # Scaled first, so that no square of a tiny number vanishes. Zero becomes 0 / 0, NaN.
+    scaled = matrix / matrix.abs().amax((-2, -1), keepdim=True)
+    return scaled / _norm(scaled)[..., None, None]
 
 
 def _pair(matrix: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
