@@ -51,6 +51,20 @@ class Metric:
 
 
 REGISTRY: dict[str, str] = {
+    "mean_cosine": "picolm.analysis.anisotropy:MEAN_COSINE",
+    "centred_mean_cosine": "picolm.analysis.anisotropy:CENTRED_MEAN_COSINE",
+    "cosine_without_outliers": "picolm.analysis.anisotropy:COSINE_WITHOUT_OUTLIERS",
+    "iso_score": "picolm.analysis.anisotropy:ISO_SCORE",
+    "attention_entropy": "picolm.analysis.attention:ATTENTION_ENTROPY",
+    "sink_mass": "picolm.analysis.attention:SINK_MASS",
+    "attended_distance": "picolm.analysis.attention:ATTENDED_DISTANCE",
+    "own_and_previous_mass": "picolm.analysis.attention:OWN_AND_PREVIOUS_MASS",
+    "head_distance": "picolm.analysis.attention:HEAD_DISTANCE",
+    "intrinsic_dimension": "picolm.analysis.dimension:INTRINSIC_DIMENSION",
+    "noise_scale": "picolm.analysis.noise:NOISE_SCALE",
+    "dormant_units": "picolm.analysis.plasticity:DORMANT_UNITS",
+    "relative_change": "picolm.analysis.plasticity:RELATIVE_CHANGE",
+    "update_cosine": "picolm.analysis.plasticity:UPDATE_COSINE",
     "effective_rank": "picolm.analysis.rank:EFFECTIVE_RANK",
     "per": "picolm.analysis.rank:PER",
     "stable_rank": "picolm.analysis.rank:STABLE_RANK",
