@@ -92,7 +92,10 @@ def test_shares_of_a_variance_below_sigma_are_of_squares() -> None:
 
 @pytest.mark.parametrize("function", [cca, svcca, pwcca])
 def test_a_side_without_variance_has_no_correlations(function) -> None:  # type: ignore[no-untyped-def]
-    for values in (function(torch.full((9, 2), 0.1), noise(0, 9, 3)), function(noise(0, 9, 3), torch.zeros(9, 2))):
+    for values in (
+        function(torch.full((9, 2), 0.1, dtype=torch.float64), noise(0, 9, 3)),
+        function(noise(0, 9, 3), torch.zeros(9, 2)),
+    ):
         assert all(value.isnan() for value in values.values())
 
 
@@ -114,6 +117,12 @@ def test_projection_weights_are_the_papers() -> None:
     found = pwcca(x, y)
     values = [found["first"].item(), found["second"].item(), found["mean"].item()]
     assert values == pytest.approx([*expected, sum(expected) / 2], rel=1e-9)
+
+
+def test_directions_that_are_left_out_have_no_weight() -> None:
+    x, y = related()
+    dependent = torch.cat([x, x.sum(-1, keepdim=True)], -1)
+    assert pwcca(dependent, y)["second"].item() == pytest.approx(pwcca(x, y)["second"].item(), rel=1e-9)
 
 
 def test_the_published_pwcca_is_not_blind_to_shifts() -> None:

@@ -66,8 +66,8 @@ def test_shift_scale_and_rotation_change_nothing_and_other_maps_do(cka, shape) -
 @BOTH
 def test_without_structure_on_a_side_there_is_no_value(cka) -> None:  # type: ignore[no-untyped-def]
     # 0.1 has no exact mean: what rounding leaves of it is no structure.
-    assert cka(torch.full((7, 3), 0.1), noise(0, 7, 2)).isnan()
-    assert cka(noise(0, 7, 2), torch.full((7, 3), 0.1)).isnan()
+    assert cka(torch.full((7, 3), 0.1, dtype=torch.float64), noise(0, 7, 2)).isnan()
+    assert cka(noise(0, 7, 2), torch.full((7, 3), 0.1, dtype=torch.float64)).isnan()
 
 
 def test_rows_that_are_equally_far_from_each_other_have_no_debiased_value() -> None:
@@ -117,6 +117,8 @@ def test_streams_of_two_ranks_add_up() -> None:
     assert both.debiased().item() == pytest.approx(debiased_cka(x, y).item(), rel=1e-10)
     with pytest.raises(PicoLMError, match="began with the same offsets"):
         both + CKAStream(x[0], y[0])
+    with pytest.raises(PicoLMError, match=r"the widths of its offsets, \[5, 3\], not \[3, 5\]"):
+        idle.add(y, x)
 
 
 def test_a_stream_far_from_its_offset_is_precise_or_says_nothing() -> None:

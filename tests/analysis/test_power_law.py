@@ -49,6 +49,15 @@ def test_noise_is_given_an_exponent_that_is_rejected() -> None:
     assert power_law(Spectrum(heavy, (300, 200), 2.2e-16))["alpha"].item() == pytest.approx(FITTED["heavy"]["alpha"])
 
 
+def test_a_fit_is_rejected_for_its_distance_or_for_its_length() -> None:
+    far = spectrum_of(np.repeat([1.0, 100.0], 50))
+    assert fit_power_law(far).tail == 100 and fit_power_law(far).ks_distance > 0.4
+    uniform = (np.arange(40) + 0.5) / 40
+    short = spectrum_of((1 - uniform) ** -1.0)
+    assert fit_power_law(short).tail < 50 and fit_power_law(short).ks_distance < 0.1
+    assert power_law(far)["alpha"].isnan() and power_law(short)["alpha"].isnan()
+
+
 def test_scale_changes_no_exponent_and_zeros_are_left_out() -> None:
     values = torch.tensor(FITTED["heavy"]["singular_values"], dtype=torch.float64)
     with_zeros = torch.cat([1e30 * values, torch.zeros(5, dtype=torch.float64)])

@@ -49,5 +49,5 @@ def test_no_detour_is_shorter(seed: int) -> None:
 
 
 def test_equal_rows_have_no_distance() -> None:
-    found = procrustes(torch.full((6, 3), 0.1), noise(0, 6, 2))
+    found = procrustes(torch.full((6, 3), 0.1, dtype=torch.float64), noise(0, 6, 2))
     assert found["distance"].isnan() and found["angle"].isnan()

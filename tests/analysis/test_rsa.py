@@ -14,6 +14,9 @@ def noise(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+ABOVE = np.triu_indices(8, 1)
+
+
 def mean_ranks(values: np.ndarray) -> np.ndarray:
     """Ranks by counting: how many are smaller, plus half of those that are equal."""
     return (values[:, None] > values).sum(1) + ((values[:, None] == values).sum(1) + 1) / 2
@@ -58,6 +61,17 @@ def test_permuting_rows_gives_a_wider_null_than_permuting_pairs_would() -> None:
     null = rsa_null(x, y, distance="euclidean", permutations=200)
     pairs = 40 * 39 / 2
     assert abs(null.mean().item()) < 0.02 and null.std().item() > 1.3 / pairs**0.5
+
+
+def test_repeated_rows_are_exactly_alike_and_tie() -> None:
+    x, y = 100 * noise(0, 8, 30) + 5, noise(1, 8, 4)
+    x[3] = x[6] = x[0]
+    assert (dissimilarities(x, distance="euclidean")[0, [3, 6]] == 0).all()
+    ranks = [
+        mean_ranks(torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").numpy()[ABOVE])
+        for rows in (x, y)
+    ]
+    assert rsa(x, y, distance="euclidean").item() == pytest.approx(np.corrcoef(*ranks)[0, 1], rel=1e-9)
 
 
 def test_rows_without_a_correlation_have_no_value() -> None:

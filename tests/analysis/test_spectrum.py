@@ -50,6 +50,8 @@ def test_a_spectrum_is_handed_back_and_knows_its_precision() -> None:
     assert spectrum(known) is known and known.precision == torch.finfo(torch.float64).eps
     for dtype in (torch.float32, torch.bfloat16):
         assert spectrum(random_matrix(0, 4, 6).to(dtype)).precision == torch.finfo(torch.float32).eps
+    mixed = product_spectrum(random_matrix(0, 4, 2), random_matrix(0, 2, 6).float())
+    assert mixed.precision == torch.finfo(torch.float32).eps
     assert isinstance(known, Spectrum) and known.inner is None and known.max_rank == 4
 
 

@@ -98,9 +98,14 @@ class CKAStream:
             The stream itself.
 
         Raises:
-            PicoLMError: the rows do not fit.
+            PicoLMError: the rows do not fit each other or the offsets.
         """
         x, y = precise_pair(x, y, least=1)
+        widths = [offset.shape[-1] for offset in self._offsets]
+        if [x.shape[-1], y.shape[-1]] != widths:
+            raise PicoLMError(
+                f"rows of a stream must have the widths of its offsets, {widths}, not {[x.shape[-1], y.shape[-1]]}"
+            )
         x, y = x - self._offsets[0][..., None, :], y - self._offsets[1][..., None, :]
         self._collect(_Moments.of(x, x), _Moments.of(x, y), _Moments.of(y, y))
         return self

@@ -54,8 +54,8 @@ def cknna(x: Tensor, y: Tensor, *, k: int = 10) -> Tensor:
         k: neighbours, two or more.
 
     Returns:
-        [...], float64, up to 1, as a rule from 0; NaN where a row is zero or not finite, or a side's own value is not
-        positive.
+        [...], float64, up to 1; of unrelated activations not 0 but somewhat below k / (n - 1). NaN where a
+        row is zero or not finite, or a side's own value is not positive.
 
     Raises:
         PicoLMError: the rows do not fit, or there are not k others, or k is below two.

@@ -90,8 +90,8 @@ def per_over_noise(matrix: Matrix) -> Tensor:
         matrix: [..., m, n], or its spectrum, which knows whether it is that of a product.
 
     Returns:
-        [...], float64, above 0, 1 for noise; up to 1.24 for a square matrix all of whose singular values are equal. NaN
-        for a zero matrix and one that is not finite.
+        [...], float64, above 0, 1 for noise, and up to 1 over the PER of noise (of a square matrix 1.24). NaN for a
+        zero matrix and one that is not finite.
 
     Source:
         `noise_per`, `noise_product_per`. One SVD, and for products one simulation a shape.

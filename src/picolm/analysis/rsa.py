@@ -46,6 +46,7 @@ def dissimilarities(activations: Tensor, *, distance: Distance = "correlation") 
     rounding = 1e-14 * rows.abs().amax(-1, keepdim=True)
     deviations = torch.where(deviations.abs() <= rounding, 0.0, deviations)
     unit = deviations / torch.linalg.vector_norm(deviations, dim=-1, keepdim=True)
+    # NaN on the diagonal too, where a row has no correlation.
     return torch.where(own, 0.0 * unit.sum(-1, keepdim=True), 1 - unit @ unit.mT)
 
 
