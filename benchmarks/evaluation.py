@@ -27,7 +27,7 @@ from picolm.model.initialization import build_model
 from picolm.text.tokenizer import Tokenizer
 
 BLIMP = Path(__file__).resolve().parents[2] / "shared" / "data" / "blimp" / "blimp.jsonl.gz"
-PER_PARADIGM = 30
+PER_PARADIGM = 200
 ROUNDS = 3
 BATCH = 32
 

@@ -17,7 +17,7 @@ from picolm.evaluation.choice_formats import FORMATS
 from picolm.evaluation.choosing import Ballot
 from picolm.evaluation.continuations import cut, encode_continuations
 from picolm.evaluation.greedy import score_written
-from picolm.evaluation.scoring import score_passages
+from picolm.evaluation.scoring import Engine, score_passages
 from picolm.evaluation.task import Figure, Subject, parse_task
 from picolm.evaluation.trees import Passage
 from picolm.model.transformer import Transformer
@@ -267,7 +267,7 @@ def test_a_context_and_its_continuation_are_the_tokens_of_both(text: str, data: 
 def test_what_a_model_would_write_is_what_it_writes(
     causal: Transformer, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr("picolm.evaluation.greedy._LOGITS_AT_ONCE", rows)
+    monkeypatch.setattr(Engine, "logit_rows", rows)
     passages, wanted = [], []
     for begin in ([5, 6, 7], [9], [30, 31, 200, 7]):
         ids = list(begin)

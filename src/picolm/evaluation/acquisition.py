@@ -16,8 +16,8 @@ from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.correlation import Correlation, correlation, pearson, spearman
 from picolm.evaluation.human_ages import read_ages
 from picolm.evaluation.learning_curves import LearningCurves, read_learning_curves
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.regression import Regression, regress
-from picolm.evaluation.scoring import FloatArray
 from picolm.evaluation.sigmoids import Sigmoid, fit_sigmoid
 
 Baseline = Literal["chance", "unigram"]

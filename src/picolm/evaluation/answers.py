@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.statistics import interval, resampled, share_of
 from picolm.evaluation.task import Figure
 

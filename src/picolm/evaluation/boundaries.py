@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.located import LocatedText, across_words, word_numbers
-from picolm.evaluation.scoring import FloatArray
 from picolm.text.tokenizer import Tokenizer
 
 

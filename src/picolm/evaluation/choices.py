@@ -25,7 +25,8 @@ from picolm.evaluation.choosing import Ballot
 from picolm.evaluation.continuations import Begin, cut, encode_continuations
 from picolm.evaluation.controls import Unigram
 from picolm.evaluation.greedy import score_written
-from picolm.evaluation.scoring import Engine, FloatArray, encode, score_passages
+from picolm.evaluation.likelihood import FloatArray
+from picolm.evaluation.scoring import Engine, encode, score_passages
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.trees import Passage
 from picolm.runs.digest import sha256_of_file

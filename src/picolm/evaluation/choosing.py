@@ -9,7 +9,7 @@ import numpy as np
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

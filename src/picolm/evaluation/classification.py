@@ -22,10 +22,11 @@ from picolm.evaluation.batching import IntArray
 from picolm.evaluation.fitting import Curve
 from picolm.evaluation.labelled_corpus import Corpus, Files, read_corpus
 from picolm.evaluation.labelled_files import Fields, as_label
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.progress import Meter
 from picolm.evaluation.readers import Reader
 from picolm.evaluation.readout import Example
-from picolm.evaluation.scoring import Engine, FloatArray
+from picolm.evaluation.scoring import Engine
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.tuning import Tuning, reader_of, tune
 from picolm.model.heads import SoftmaxHead

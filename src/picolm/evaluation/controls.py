@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from picolm.data.split import Split
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 
 _TOKENS_AT_ONCE = 2**22
 

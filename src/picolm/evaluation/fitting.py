@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from picolm.config.section import Count, Fraction, Positive, PositiveReal, Section
 from picolm.evaluation.batching import IntArray, bucketed, shuffled
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.readers import Batch, Reader
 from picolm.evaluation.readout import Example
-from picolm.evaluation.scoring import Advance, FloatArray
+from picolm.evaluation.scoring import Advance
 from picolm.model.heads import Head
 
 Score = Callable[[Sequence[Example], Sequence[IntArray]], float]

@@ -15,8 +15,9 @@ from pydantic import Field
 from picolm.config.section import Count, Positive, Section, Seed, Strings
 from picolm.errors import PicoLMError
 from picolm.evaluation.diversity import distinct, repetition
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.records import read_lines, read_records
-from picolm.evaluation.scoring import FloatArray, score_passages
+from picolm.evaluation.scoring import score_passages
 from picolm.evaluation.statistics import share_of
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.windows import windows

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from picolm.evaluation.batching import bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine, FloatArray
+from picolm.evaluation.likelihood import FloatArray
+from picolm.evaluation.scoring import Advance, Engine, scored_places
 from picolm.evaluation.trees import Passage
-
-_LOGITS_AT_ONCE = 2**22
 
 
 class Written(NamedTuple):
@@ -42,17 +40,9 @@ def score_written(engine: Engine, passages: Sequence[Passage], advance: Advance 
 
 
 def _read(engine: Engine, passages: Sequence[Passage]) -> list[Written]:
-    hidden = engine.model(padded([passage.tokens[:-1] for passage in passages], filler=0).to(engine.device))
-    counts = [passage.n_scored for passage in passages]
-    # Token t is predicted at place t - 1.
-    scored = [row[p.first - 1 : len(p.tokens) - 1] for row, p in zip(hidden, passages, strict=True)]
-    targets = torch.from_numpy(np.concatenate([p.tokens[p.first :] for p in passages])).to(engine.device)
-    rows = max(1, _LOGITS_AT_ONCE // len(engine.model.output_matrix))
-    log_ps, likeliest = [], []
-    for some, wanted in zip(torch.split(torch.cat(scored), rows), torch.split(targets, rows), strict=True):
-        logits = engine.model.logits(some)
-        precise = logits.float() if logits.dtype.itemsize < 4 else logits
-        log_ps.append(precise.log_softmax(-1).gather(1, wanted[:, None])[:, 0].double())
-        likeliest.append(precise.argmax(-1) == wanted)
-    parts = zip(*(torch.split(torch.cat(own).cpu(), counts) for own in (log_ps, likeliest)), strict=True)
-    return [Written(log_p.numpy(), bool(same.all())) for log_p, same in parts]
+    inputs = padded([passage.tokens[:-1] for passage in passages], filler=0).to(engine.device)
+    places, targets = scored_places(passages, inputs.shape[1])
+    found = engine.likelihood(engine.model(inputs), places, targets, wants_largest=True)
+    ends = np.cumsum([passage.n_scored for passage in passages])[:-1]
+    parts = zip(np.split(found.log_p, ends), np.split(found.is_largest, ends), strict=True)
+    return [Written(log_p, bool(same.all())) for log_p, same in parts]

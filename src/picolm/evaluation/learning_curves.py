@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.trajectories import TokenTrajectories, choose, steps_of
 from picolm.evaluation.words import WORDS
 

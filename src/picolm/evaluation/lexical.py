@@ -17,9 +17,10 @@ from pydantic import Field
 
 from picolm.config.section import Section
 from picolm.errors import PicoLMError
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.pair_files import Fields
 from picolm.evaluation.pairs import MinimalPairs, PairsSettings, grouped
-from picolm.evaluation.scoring import FloatArray, Scores, encode
+from picolm.evaluation.scoring import Scores, encode
 from picolm.evaluation.statistics import share_of
 from picolm.evaluation.task import Figure
 

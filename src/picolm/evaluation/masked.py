@@ -11,8 +11,8 @@ import torch
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray, bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine, FirstToken, FloatArray, Scorer, Scores, gathered, refuse_long
-from picolm.objective.cross_entropy import linear_cross_entropies
+from picolm.evaluation.likelihood import FloatArray
+from picolm.evaluation.scoring import Advance, Engine, FirstToken, Scorer, Scores, gathered, refuse_long
 from picolm.text.tokenizer import Tokenizer
 
 Hiding = Literal["original", "within_word_l2r"]
@@ -100,13 +100,10 @@ class MaskedScorer(Scorer):
         inputs = padded(rows, self.tokenizer.pad_id).to(device)
         real = torch.from_numpy(np.arange(inputs.shape[1])[None] < lengths[:, None])
         hidden = self.engine.model(inputs, attention_mask=None if bool(real.all()) else real.to(device))
-        places = torch.tensor([shift + copy.place for copy in copies], device=device)
-        targets = torch.tensor([int(whole[copy.text][shift + copy.place]) for copy in copies], device=device)
-        chosen = hidden[torch.arange(len(copies), device=device), places]
-        log_p: FloatArray = (
-            -linear_cross_entropies(chosen, self.engine.model.output_matrix, targets).double().cpu().numpy()
-        )
-        return log_p
+        width = inputs.shape[1]
+        places = np.array([row * width + shift + copy.place for row, copy in enumerate(copies)])
+        targets = np.array([whole[copy.text][shift + copy.place] for copy in copies])
+        return self.engine.likelihood(hidden, places, targets).log_p
 
 
 def word_numbers(text: str, spans: npt.NDArray[np.int32]) -> list[int]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from picolm.data.split import Split
 from picolm.evaluation.batching import IntArray
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 
 _BLOCK = 2**20
 _FEWEST_BLOCKS = 64

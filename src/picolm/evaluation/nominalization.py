@@ -20,10 +20,11 @@ from picolm.errors import PicoLMError
 from picolm.evaluation import controls
 from picolm.evaluation.controls import Unigram
 from picolm.evaluation.correlation import correlation, pearson, spearman
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.masked import Hiding
 from picolm.evaluation.pairs import ALL_CONTROLS, Control, scorer_of
 from picolm.evaluation.records import Record, read_records
-from picolm.evaluation.scoring import Engine, FirstToken, FloatArray, encode
+from picolm.evaluation.scoring import Engine, FirstToken, encode
 from picolm.evaluation.statistics import share_of
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.evaluation.word_values import real_number

@@ -13,9 +13,10 @@ from picolm.config.section import Count, Positive, Section, Seed, one_is_a_list
 from picolm.errors import PicoLMError
 from picolm.evaluation import controls
 from picolm.evaluation.controls import Unigram
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.masked import Hiding, MaskedScorer
 from picolm.evaluation.pair_files import Fields, Pair, keep, read_filter, read_pairs, sample
-from picolm.evaluation.scoring import CausalScorer, Engine, FirstToken, FloatArray, Scorer, Scores, encode
+from picolm.evaluation.scoring import CausalScorer, Engine, FirstToken, Scorer, Scores, encode
 from picolm.evaluation.statistics import Share, interval, mean_of, resampled, resampled_mean, share_of
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.digest import sha256_of_file

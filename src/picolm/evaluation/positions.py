@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from picolm.evaluation.batching import bucketed, padded
-from picolm.evaluation.scoring import Advance, Engine, FloatArray, scored_places
+from picolm.evaluation.likelihood import FloatArray
+from picolm.evaluation.scoring import Advance, Engine, scored_places
 from picolm.evaluation.trees import Passage
 
 

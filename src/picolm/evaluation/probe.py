@@ -11,9 +11,10 @@ from pydantic import Field
 from picolm.config.schema import Data
 from picolm.config.section import Count, Section
 from picolm.errors import PicoLMError
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.located import LocatedText, locate_documents, locate_held_out
 from picolm.evaluation.positions import Reading, read_positions
-from picolm.evaluation.scoring import FirstToken, FloatArray
+from picolm.evaluation.scoring import FirstToken
 from picolm.evaluation.task import Material, Subject
 from picolm.evaluation.texts import limited, source_documents
 from picolm.evaluation.windows import reach, windows

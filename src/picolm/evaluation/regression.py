@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from picolm.errors import PicoLMError
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 
 
 class Regression(NamedTuple):

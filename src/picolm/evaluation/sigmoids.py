@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 
 _MIDDLES, _SCALES = 81, 25
 _ITERATIONS = 200

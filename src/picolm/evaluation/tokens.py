@@ -19,11 +19,11 @@ from picolm.config.section import Section
 from picolm.errors import PicoLMError
 from picolm.evaluation.correlation import pearson
 from picolm.evaluation.divergence import Divergences
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.located import LocatedText, form_of, word_numbers
 from picolm.evaluation.ngrams import NGrams
 from picolm.evaluation.positions import Positions, Reading
 from picolm.evaluation.probe import Probe, ProbeSettings
-from picolm.evaluation.scoring import FloatArray
 from picolm.evaluation.statistics import mean_in_groups
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.evaluations import table_bytes

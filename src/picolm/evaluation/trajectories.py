@@ -13,7 +13,7 @@ import pyarrow as pa
 from picolm.errors import PicoLMError, nearest
 from picolm.evaluation.batching import IntArray
 from picolm.evaluation.correlation import pearson
-from picolm.evaluation.scoring import FloatArray
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.tokens import TOKENS, TRAJECTORY, unpacked
 from picolm.runs.evaluations import FOLDER, Kept, kept
 

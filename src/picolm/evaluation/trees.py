@@ -10,7 +10,7 @@ import numpy as np
 
 from picolm.evaluation.batching import IntArray
 
-USUAL_ROW = 64
+USUAL_ROW = 40
 """Tokens that are read in one row: more would spare little more, and attention grows with the square."""
 LONGEST_ROW = 256
 """The same where passages share most of what they are."""

@@ -18,10 +18,11 @@ from picolm.config.section import PositiveReal, Seed, one_is_a_list
 from picolm.errors import PicoLMError
 from picolm.evaluation.batching import IntArray
 from picolm.evaluation.fitting import Curve, Data, Fit, Recipe, Score, by_example, fit, predict
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.progress import Meter
 from picolm.evaluation.readers import FrozenReader, MovingReader, Reader
 from picolm.evaluation.readout import Example, Readout
-from picolm.evaluation.scoring import Engine, FloatArray
+from picolm.evaluation.scoring import Engine
 from picolm.model.heads import Head
 from picolm.randomness import derive_seed
 

@@ -18,10 +18,11 @@ from picolm.errors import PicoLMError
 from picolm.evaluation.boundaries import beginnings, corrections, refuse_unmarked
 from picolm.evaluation.controls import Unigram
 from picolm.evaluation.frequencies import Frequencies
+from picolm.evaluation.likelihood import FloatArray
 from picolm.evaluation.located import LocatedText, across_words, form_of, word_numbers
 from picolm.evaluation.positions import Positions, Reading
 from picolm.evaluation.probe import Probe, ProbeSettings
-from picolm.evaluation.scoring import Engine, FloatArray
+from picolm.evaluation.scoring import Engine
 from picolm.evaluation.statistics import mean_in_groups
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.digest import sha256_of_file
