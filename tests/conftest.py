@@ -42,9 +42,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def small_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Overrides that make a run of a second or two; the prepared data are shared by all tests of a worker."""
+@pytest.fixture(scope="session")
+def small_training(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Overrides that make a small model and quick steps; the prepared data are shared by all tests of a worker."""
     return {
         "data.sources": [str(corpus)],
         "data.cache": str(tmp_path_factory.getbasetemp() / "cache"),
@@ -59,12 +59,21 @@ def small_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "model.max_length": 64,
         "optimizer.learning_rate": 5e-3,
         "schedule.warmup_steps": 3,
-        "training.steps": 12,
+        "training.steps": 8,
         "training.batch_size": 8,
-        "training.flush_every": 5,
         "training.device": "cpu",
-        "validation.every": 5,
         "samples.max_tokens": 5,
         "checkpoints.model.per_doubling": 0,
+    }
+
+
+@pytest.fixture
+def small_run(small_training: dict[str, object]) -> dict[str, object]:
+    """Overrides that make a run of a second or two."""
+    return {
+        **small_training,
+        "training.steps": 12,
+        "training.flush_every": 5,
+        "validation.every": 5,
         "checkpoints.model.at": [],
     }

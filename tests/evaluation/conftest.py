@@ -136,28 +136,13 @@ def saved(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def trained(small_training: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run with several checkpoints; tests write to their own `out`."""
     changes = {
-        "data.sources": [str(corpus)],
-        "data.cache": str(tmp_path_factory.getbasetemp() / "evaluation-cache"),
-        "data.sequence_length": 32,
+        **small_training,
         "data.validation_fraction": 0.2,
-        "tokenizer.vocab_size": 300,
-        "model.d_model": 32,
-        "model.n_layers": 2,
-        "model.n_heads": 4,
-        "model.n_kv_heads": 2,
-        "model.d_ffn": 48,
-        "model.max_length": 64,
-        "optimizer.learning_rate": 5e-3,
-        "schedule.warmup_steps": 3,
-        "training.steps": 8,
-        "training.batch_size": 8,
-        "training.device": "cpu",
         "validation.every": 8,
         "samples.prompts": [],
-        "checkpoints.model.per_doubling": 0,
         "checkpoints.model.at": [0, 4],
     }
     config = picolm.load_config("demo", changes)

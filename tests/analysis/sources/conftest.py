@@ -214,29 +214,13 @@ def pico_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, 
 
 
 @pytest.fixture(scope="session")
-def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run(small_training: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A PicoLM run of three checkpoints, two of them with captures."""
     base = tmp_path_factory.mktemp("runs")
     config = picolm.load_config(
         None,
         {
-            "data.sources": [str(corpus)],
-            "data.cache": str(tmp_path_factory.getbasetemp() / "cache"),
-            "data.sequence_length": 32,
-            "data.validation_fraction": 0.1,
-            "tokenizer.vocab_size": 300,
-            "model.d_model": 32,
-            "model.n_layers": 2,
-            "model.n_heads": 4,
-            "model.n_kv_heads": 2,
-            "model.d_ffn": 48,
-            "model.max_length": 64,
-            "schedule.warmup_steps": 3,
-            "training.steps": 8,
-            "training.batch_size": 8,
-            "training.device": "cpu",
-            "samples.max_tokens": 5,
-            "checkpoints.model.per_doubling": 0,
+            **small_training,
             "checkpoints.model.at": [0, 4, 8],
             "capture.at": [4, 8],
             "capture.activations": ["residual.*", "layers.*.attention.v_proj", "layers.*.attention.pattern"],
