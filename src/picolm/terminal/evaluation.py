@@ -110,7 +110,7 @@ def _print_accuracies(title: str, rows: Sequence[Evaluated], paradigms: bool) ->
     body = []
     for subset in shown:
         found = table[subset]
-        cells = [subset.partition("/")[2] or subset, f"{found['accuracy'].n:,}"]
+        cells = [(subset.partition("/")[2] or subset).replace("_", " "), f"{found['accuracy'].n:,}"]
         cells += [_number(found[name]) for name in ("accuracy", "accuracy_low", "accuracy_high")]
         cells += [f"{found['ties'].value:.0f}"]
         body.append([*cells, *(_number(found[f"accuracy_{name}"]) for name in controls)])
@@ -145,7 +145,7 @@ def _print_any(title: str, rows: Sequence[Evaluated]) -> None:
     table = _table(rows)
     shown = list(next(iter(table.values())))[:_COLUMNS]
     body = [
-        [subset, *(_with_error(found.get(name)) for name in shown)]
+        [subset.replace("_", " "), *(_with_error(found.get(name)) for name in shown)]
         for subset, found in table.items()
         if any(name in found for name in shown)
     ]

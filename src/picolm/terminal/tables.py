@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# C0, DEL and C1, and the marks that turn the direction of writing.
 _CURVE_POINTS = 5
-
+_WIDEST_NAME = 13
+_UNLIMITED = 10_000
+# C0, DEL and C1, and the marks that turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -28,10 +29,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         figures = index > 0 and all(cell[:1].isdigit() or cell in ("", "-") for cell in cells)
-        table.add_column(escape(column), justify="right" if figures else "left", overflow="fold")
+        # Where it is tight the first column, of names, breaks between words only.
+        longest = 0 if index else max((len(word) for cell in cells for word in cell.split()), default=0)
+        width = min(longest, _WIDEST_NAME) or None
+        table.add_column(escape(column), justify="right" if figures else "left", overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(escape(printable(cell)) for cell in row))
-    Console().print(table, highlight=False)
+    console = Console()
+    table.collapse_padding = (
+        console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum > console.width
+    )
+    console.print(table, highlight=False)
 
 
 def printable(text: str) -> str:
