@@ -110,7 +110,9 @@ def _print_accuracies(title: str, rows: Sequence[Evaluated], paradigms: bool) ->
     body = []
     for subset in shown:
         found = table[subset]
-        cells = [(subset.partition("/")[2] or subset).replace("_", " "), f"{found['accuracy'].n:,}"]
+        name = subset.partition("/")[2] or subset
+        # That of a paradigm is an id; it stands so in files.
+        cells = [name if subset.startswith("paradigm/") else name.replace("_", " "), f"{found['accuracy'].n:,}"]
         cells += [_number(found[name]) for name in ("accuracy", "accuracy_low", "accuracy_high")]
         cells += [f"{found['ties'].value:.0f}"]
         body.append([*cells, *(_number(found[f"accuracy_{name}"]) for name in controls)])
