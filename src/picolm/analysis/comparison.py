@@ -33,6 +33,11 @@ class Comparison:
         """Whether all steps are compared with one and the same."""
         return self.rule == "final" or self.rule.isdecimal()
 
+    @property
+    def described(self) -> str:
+        """The rule in words."""
+        return f"{self.name}, same step" if self.rule == "same" else f"{self.rule} step"
+
     def step(self, step: int, there: Sequence[int]) -> int | None:
         """The step that another is compared with.
 

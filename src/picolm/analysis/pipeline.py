@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import torch
 
 from picolm.analysis.comparison import Comparison, compared_with
 from picolm.analysis.measure import Measuring
-from picolm.analysis.plan import Plan, There, asks_for_probe, asks_for_weights, make_plan
+from picolm.analysis.plan import Plan, There, asks_for_probe, is_pattern, make_plan, starred
 from picolm.analysis.probe import Probe
 from picolm.analysis.probe_text import LENGTH, ROWS, probe_of_text
 from picolm.analysis.sights import Captured, Computed, Sights
@@ -86,16 +86,16 @@ class Analysis:
         compared = sights
         if sights is not None and comparison.source is not source:
             compared = _sights_of(comparison.source, probe, name)
-        _refuse_other_shapes(source, comparison)
+        _refuse_other_shapes(source, comparison, plan)
         self.measuring = Measuring(
             source, plan, comparison, sights if plan.needs_probe else None, compared if plan.needs_probe else None
         )
-        self.steps = chosen_steps(request.steps, _steps_of(source, plan, sights, asks_for_weights(request.metrics)))
+        self.steps = chosen_steps(request.steps, _steps_of(source, plan, sights))
         if folder is not None:
             _refuse_other_target(folder, source)
         self._asked: dict[str, Any] = {
             "sites": plan.described,
-            "against": "" if not _is_compared(plan) else str(request.against),
+            "against": str(request.against) if plan.takes("matrix_pair", "activation_pair") else None,
             "probe": "captured" if probe is None else probe.digest,
             "probe_name": name,
         }
@@ -176,6 +176,26 @@ def what_is_there(source: Source, sights: Sights | None) -> There:
     return There(matrices, gradients, sights.activations, hint)
 
 
+def sites_of(source: Source, probe: str | None = None) -> dict[str, list[str]]:
+    """What can be measured in a suite, by kind, with stars for numbers.
+
+    Args:
+        source: the suite.
+        probe: as in `Request`; None: activations are those that were captured.
+
+    Raises:
+        PicoLMError: the newest checkpoint or capture is damaged, or the probe cannot be made.
+    """
+    made, name = _probe_of(source, Request((), (), probe=probe))
+    there = what_is_there(source, _sights_of(source, made, name) if made or source.capture_steps else None)
+    return {
+        "matrix": starred(there.matrices),
+        "gradient": [f"gradient({site})" for site in starred(there.gradients)],
+        "activation": starred([site for site in there.activations if not is_pattern(site)]),
+        "pattern": starred([site for site in there.activations if is_pattern(site)]),
+    }
+
+
 def workers(n_steps: int) -> int:
     """How many steps are measured at once: as many as there are processors for, four at most, as each holds tensors."""
     return max(1, min(n_steps, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 4))
@@ -194,7 +214,7 @@ class _Counter:
     def __init__(self, progress: Progress | None, phase: str, total: int) -> None:
         self._progress, self._phase, self._total = progress, phase, total
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._whole, self._sites = 0, threading.local()
+        self._whole = 0
         self._partial: dict[int, int] = {}
 
     def site(self, count: int) -> None:
@@ -270,23 +290,19 @@ def _sights_of(source: Source, probe: Probe | None, name: str | None) -> Sights:
     return Captured(source)
 
 
-def _steps_of(source: Source, plan: Plan, sights: Sights | None, of_weights: bool) -> list[int]:
-    found: set[int] = set(source.steps) if plan.weights or (of_weights and not plan.needs_probe) else set()
+def _steps_of(source: Source, plan: Plan, sights: Sights | None) -> list[int]:
+    found: set[int] = set(source.steps) if plan.weights else set()
     if sights is not None and plan.needs_probe:
         found |= set(sights.steps)
     return sorted(found)
 
 
-def _is_compared(plan: Plan) -> bool:
-    found: Callable[[Any], bool] = lambda one: one.takes in ("matrix_pair", "activation_pair")  # noqa: E731
-    of = (*plan.weights.values(), *plan.gradients.values(), *plan.activations.values())
-    return any(found(one) for metrics in of for one in metrics)
-
-
-def _refuse_other_shapes(source: Source, comparison: Comparison) -> None:
-    if comparison.source.geometry != source.geometry:
+def _refuse_other_shapes(source: Source, comparison: Comparison, plan: Plan) -> None:
+    # Activations of unlike widths can be compared, matrices cannot.
+    if comparison.source.geometry != source.geometry and plan.takes("matrix_pair"):
         raise PicoLMError(
-            f"{comparison.source.path} is a model of another shape than {source.path}: its sites are not the same"
+            f"{comparison.source.path} is a model of another shape than {source.path}: their matrices cannot be "
+            "compared"
         )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from picolm.analysis.metric import REGISTRY, Metric, metric
+from picolm.analysis.metric import REGISTRY, Metric, Takes, metric
 from picolm.analysis.sites import ActivationSite, MatrixSite, head_of, select_matrices
 from picolm.analysis.updates import parse_delta
 from picolm.errors import PicoLMError, nearest
@@ -66,6 +66,11 @@ class Plan:
         """Whether anything depends on what the model is shown."""
         return bool(self.gradients or self.activations)
 
+    def takes(self, *kinds: Takes) -> bool:
+        """Whether any metric takes one of these."""
+        of = (*self.weights.values(), *self.gradients.values(), *self.activations.values())
+        return any(one.takes in kinds for metrics in of for one in metrics)
+
     @property
     def n_sites(self) -> int:
         """How many sites are looked at."""
@@ -89,11 +94,6 @@ def asks_for_probe(metrics: Sequence[str], patterns: Sequence[str]) -> bool:
     takes = {metric(name).takes for name in metrics}
     shown = {"activations", "activation_pair", "pattern", "gradients"}
     return bool(takes & shown) or any(_gradient_pattern(pattern) is not None for pattern in patterns)
-
-
-def asks_for_weights(metrics: Sequence[str]) -> bool:
-    """Whether any metric is one of weights."""
-    return any(metric(name).takes in (*_OF_MATRICES, "unembedding") for name in metrics)
 
 
 def make_plan(metrics: Sequence[str], patterns: Sequence[str], there: There) -> Plan:
@@ -210,7 +210,7 @@ def _refuse_unknown(pattern: str, there: There) -> None:
     inner = _inner(pattern)
     names = [*there.matrices, *(() if inner != pattern else there.activations)]
     if not matching([inner], names, key="sites", strict=False):
-        raise PicoLMError(f"there is no site '{inner}'{nearest(inner, _starred(names))}{there.hint}")
+        raise PicoLMError(f"there is no site '{inner}'{nearest(inner, starred(names))}{there.hint}")
 
 
 _TAKES = {
@@ -234,10 +234,10 @@ def _without_site(one: Metric, there: There) -> str:
 
 
 def _examples(names: Mapping[str, object]) -> str:
-    return ", ".join(_starred(names)[:_EXAMPLES])
+    return ", ".join(starred(names)[:_EXAMPLES])
 
 
-def _starred(names: Mapping[str, object] | Sequence[str]) -> list[str]:
+def starred(names: Mapping[str, object] | Sequence[str]) -> list[str]:
     """The names with stars for numbers, heads' circuits last."""
     general = {".".join("*" if part.isdecimal() else part for part in name.split(".")): name for name in names}
     return sorted(general, key=lambda name: (head_of(general[name]) is not None, name))
