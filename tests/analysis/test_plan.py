@@ -37,7 +37,11 @@ def test_patterns_of_attention_go_to_their_metrics_alone() -> None:
 
 
 def test_updates_and_gradients_are_sites_of_metrics_of_matrices() -> None:
-    patterns = ["delta(layers.*.attention.ov.3; init)", "gradient(layers.0.attention.*)"]
+    patterns = [
+        "delta(layers.*.attention.ov.3; init)",
+        "gradient(layers.0.attention.*)",
+        "gradient(layers.0.attention.ov.*)",
+    ]
     plan = make_plan(["per", "frobenius_norm", "noise_scale"], patterns, THERE)
     assert [site.label for site in plan.weights] == [f"delta(layers.{at}.attention.ov.3; init, t)" for at in range(2)]
     of = {site.name: names_of(metrics) for site, metrics in plan.gradients.items()}

@@ -29,7 +29,7 @@ from picolm.runs.analyses import FOLDER, AnalysisPart, analysed_target
 from picolm.runs.digest import sha256_of_bytes, sha256_of_file, sha256_of_json
 from picolm.runs.tables import Measured
 
-_HINT = "; activations and gradients are there where the run captured them, or on a text: --probe FILE"
+_HINT = " (activations and gradients are there where the run captured them, or on a text: --probe FILE)"
 
 
 class Progress(Protocol):
@@ -214,7 +214,7 @@ class _Counter:
     def __init__(self, progress: Progress | None, phase: str, total: int) -> None:
         self._progress, self._phase, self._total = progress, phase, total
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._whole = 0
+        self._whole = self._told = 0
         self._partial: dict[int, int] = {}
 
     def site(self, count: int) -> None:
@@ -237,8 +237,9 @@ class _Counter:
             # A step that was there already is told at once, one that has several probes no more than its sites.
             self._partial[thread] = self._partial.get(thread, 0) + partial if not whole else 0
             self._whole += whole
-            if self._progress is not None and (partial or whole):
-                done = min(self._whole + sum(self._partial.values()), self._total)
+            done = min(self._whole + sum(self._partial.values()), self._total)
+            if self._progress is not None and done > self._told:
+                self._told = done
                 self._progress(self._phase, done, self._total)
 
 
