@@ -299,12 +299,24 @@ def _steps_of(source: Source, plan: Plan, sights: Sights | None) -> list[int]:
 
 
 def _refuse_other_shapes(source: Source, comparison: Comparison, plan: Plan) -> None:
-    # Activations of unlike widths can be compared, matrices cannot.
-    if comparison.source.geometry != source.geometry and plan.takes("matrix_pair"):
-        raise PicoLMError(
-            f"{comparison.source.path} is a model of another shape than {source.path}: their matrices cannot be "
-            "compared"
-        )
+    """Activations of unlike widths can be compared, matrices and heads cannot."""
+    other = comparison.source
+    if other is source or not plan.takes("matrix_pair", "activation_pair"):
+        return
+    own, theirs = source.geometry, other.geometry
+    heads = [(of.n_heads, of.n_kv_heads, of.head_dim) for of in (own, theirs)]
+    if heads[0] != heads[1] and plan.has_heads:
+        raise PicoLMError(f"{other.path} has other attention heads than {source.path}: they cannot be compared")
+    if not plan.takes("matrix_pair"):
+        return
+    shapes, there = (suite.snapshot(suite.steps[-1]).shapes for suite in (source, other))
+    for name in dict.fromkeys(name for site in (*plan.weights, *plan.gradients) for name in site.parts):
+        if there.get(name) != shapes[name]:
+            found = f"of shape {list(there[name])}" if name in there else "not there"
+            raise PicoLMError(
+                f"{other.path} is a model of another shape than {source.path}: its matrix '{name}' is {found}, "
+                f"not {list(shapes[name])}"
+            )
 
 
 def _refuse_other_target(folder: Path, source: Source) -> None:
