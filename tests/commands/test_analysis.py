@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,8 +54,7 @@ def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoints.model.per_doubling": 0,
         "checkpoints.model.at": [0, 3],
     }
-    picolm.train(picolm.load_config(None, values), name="run", runs_dir=tmp_path_factory.mktemp("runs"))
-    return tmp_path_factory.getbasetemp() / next(tmp_path_factory.getbasetemp().glob("runs*/run"))
+    return picolm.train(picolm.load_config(None, values), name="run", runs_dir=tmp_path_factory.mktemp("runs")).path
 
 
 def test_the_table_on_screen_and_the_json_are_those_on_disk(run: Path, analyze: Call, tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_the_table_on_screen_and_the_json_are_those_on_disk(run: Path, analyze: 
 def test_several_targets_and_a_probe(run: Path, analyze: Call, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("one two three four five six seven eight " * 30)
-    checkpoint = run / "checkpoints" / "step-00000003"
+    model = shutil.copytree(run / "checkpoints" / "step-00000003", tmp_path / "step-00000003")
     asked = ["--metrics", "cka,sink_mass", "--sites", "residual.*", "--sites", "layers.*.attention.pattern"]
     shown = ["--probe", str(text), "--probe-rows", "4", "--probe-length", "16", "--output", str(tmp_path / "out")]
-    code, out, error = analyze(str(run), str(checkpoint), *asked, *shown, "--json")
+    code, out, error = analyze(str(run), str(model), *asked, *shown, "--json")
     assert code == 0, error
     both = json.loads(out)
     assert [{row["step"] for row in one["rows"]} for one in both] == [{0, 3}, {3}]
