@@ -115,5 +115,13 @@ def test_mistakes_are_one_sentence(run: Path, analyze: Call, arguments: list[str
     assert error.startswith("picolm: ") and error.count("\n") == 1
 
 
+def test_a_metric_that_finds_nothing_to_compare_is_named(run: Path, analyze: Call) -> None:
+    asked = ["--metrics", "per,relative_change", "--sites", "embedding", "--against", "previous"]
+    code, _, error = analyze(str(run), *asked, "--steps", "0")
+    assert code == 0 and "'relative_change' has no value" in error and "'per'" not in error
+    code, _, error = analyze(str(run), *asked)
+    assert code == 0 and "has no value" not in error
+
+
 def test_commas_part_patterns_but_not_what_stands_in_brackets() -> None:
     assert _patterns(["a.*,delta(b; init, t), c", "gradient(d)"]) == ["a.*", "delta(b; init, t)", "c", "gradient(d)"]

@@ -129,6 +129,16 @@ class Analysis:
                 raise
         return [row for future in futures for row in future.result()]
 
+    def without_values(self, rows: Sequence[Measured]) -> list[str]:
+        """The metrics that gave nothing at any step, as where there was no step to compare with.
+
+        Args:
+            rows: what was measured.
+        """
+        found = {row.metric.partition(".")[0] for row in rows}
+        of = (*self.plan.weights.values(), *self.plan.gradients.values(), *self.plan.activations.values())
+        return [name for name in dict.fromkeys(one.name for metrics in of for one in metrics) if name not in found]
+
     @property
     def _total(self) -> int:
         return len(self.steps) * self.plan.n_sites
