@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from picolm.analysis.comparison import Comparison, compared_with
+from picolm.analysis.counter import Counter, Progress
 from picolm.analysis.measure import Measuring
 from picolm.analysis.plan import Plan, There, asks_for_probe, is_pattern, make_plan, starred
 from picolm.analysis.probe import Probe
@@ -30,13 +30,6 @@ from picolm.runs.digest import sha256_of_bytes, sha256_of_file, sha256_of_json
 from picolm.runs.tables import Measured
 
 _HINT = " (activations and gradients are there where the run captured them, or on a text: --probe FILE)"
-
-
-class Progress(Protocol):
-    """Told how far an analysis is."""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` sites are done, of all steps together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class Analysis:
         Raises:
             PicoLMError: a file is damaged, or the disk is full.
         """
-        counter = _Counter(progress, f"{self.source.path.name}, {len(self.steps)} steps", self._total)
+        counter = Counter(progress, f"{self.source.path.name}, {len(self.steps)} steps", self._total)
         with _one_thread_each(), ThreadPoolExecutor(max_workers=workers(len(self.steps))) as pool:
             futures = [pool.submit(self._step, step, again, counter) for step in self.steps]
             try:
@@ -143,7 +136,7 @@ class Analysis:
     def _total(self) -> int:
         return len(self.steps) * self.plan.n_sites
 
-    def _step(self, step: int, again: bool, counter: _Counter) -> list[Measured]:
+    def _step(self, step: int, again: bool, counter: Counter) -> list[Measured]:
         counter.step(0)
         content = sha256_of_json([self.measuring.content(step), code_digest()])
         part = None if self.folder is None else AnalysisPart(self.folder, step, self._asked)
@@ -216,45 +209,6 @@ def code_digest() -> str:
     """SHA-256 of the code that measures: after a change of any of it, a part is measured again."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return sha256_of_bytes("".join(sha256_of_file(file) for file in files).encode())
-
-
-class _Counter:
-    """Counts sites of all threads together, and ends their work when it was interrupted."""
-
-    def __init__(self, progress: Progress | None, phase: str, total: int) -> None:
-        self._progress, self._phase, self._total = progress, phase, total
-        self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._whole = self._told = 0
-        self._partial: dict[int, int] = {}
-
-    def site(self, count: int) -> None:
-        """Take note of sites of the step that this thread is at."""
-        self._tell(partial=count)
-
-    def step(self, count: int) -> None:
-        """Take note that this thread's step is done, all `count` sites of it; 0: that it begins."""
-        self._tell(whole=count)
-
-    def stop(self) -> None:
-        """End the work of all threads at their next site."""
-        self._stopped.set()
-
-    def _tell(self, partial: int = 0, whole: int = 0) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
-        thread = threading.get_ident()
-        with self._lock:
-            # A step that was there already is told at once, one that has several probes no more than its sites.
-            self._partial[thread] = self._partial.get(thread, 0) + partial if not whole else 0
-            self._whole += whole
-            done = min(self._whole + sum(self._partial.values()), self._total)
-            if self._progress is not None and done > self._told:
-                self._told = done
-                self._progress(self._phase, done, self._total)
-
-
-class _StoppedError(Exception):
-    """Another thread failed, or the user interrupted."""
 
 
 def _first_error(futures: Sequence[Future[list[Measured]]]) -> None:
