@@ -41,3 +41,12 @@ def test_what_is_no_table_of_metrics_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"step": [1]}), path)
     with pytest.raises(PicoLMError, match="is no table of metrics: its columns must be step, metric, site"):
         read_metrics(tmp_path)
+
+
+def test_a_part_from_before_comparisons_had_a_column_is_read(tmp_path: Path) -> None:
+    older = pa.schema([field for field in METRICS if field.name != "against"])
+    rows = [{name: value for name, value in ROWS[0]._asdict().items() if name != "against"}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=older), tmp_path / "step-00000001.parquet")
+    write_metrics(tmp_path / "step-00000002.parquet", [ROWS[0]._replace(against="step 8")])
+    table = read_metrics(tmp_path)
+    assert table.schema.equals(METRICS) and table["against"].to_pylist() == [None, "step 8"]

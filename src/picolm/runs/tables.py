@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ class Measured(NamedTuple):
     probe: str | None
     """On which batch; None where the metric needs none."""
     value: float
+    against: str | None = None
+    """What it was compared with: `step 1000`, or `OTHER step 1000` of another suite; None: with nothing."""
 
 
 METRICS = pa.schema(
@@ -36,9 +38,12 @@ METRICS = pa.schema(
         pa.field("head", pa.int64()),
         pa.field("probe", pa.string()),
         pa.field("value", pa.float64(), nullable=False),
+        pa.field("against", pa.string()),
     ]
 )
 """The columns of `metrics/*.parquet`, those of `Measured`."""
+_WITHOUT_AGAINST = pa.schema([field for field in METRICS if field.name != "against"])
+"""What runs wrote before comparisons had a column: every row of theirs is one of nothing compared."""
 
 
 def write_metrics(path: Path, rows: Iterable[Measured]) -> None:
@@ -47,11 +52,22 @@ def write_metrics(path: Path, rows: Iterable[Measured]) -> None:
     Raises:
         PicoLMError: the disk is full, or the place cannot be written to.
     """
+    make_parents(path)
+    write_bytes(path, part_bytes(rows))
+
+
+def part_bytes(rows: Iterable[Measured], metadata: Mapping[str, str] | None = None) -> bytes:
+    """One part of the metrics as the bytes of a Parquet file.
+
+    Args:
+        rows: the values.
+        metadata: texts that the file carries besides.
+    """
     table = pa.Table.from_pylist([row._asdict() for row in rows], schema=METRICS)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    make_parents(path)
-    write_bytes(path, sink.getvalue().to_pybytes())
+    pq.write_table(table.replace_schema_metadata(metadata), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def read_metrics(directory: Path) -> pa.Table:
@@ -63,14 +79,23 @@ def read_metrics(directory: Path) -> pa.Table:
     Raises:
         PicoLMError: a part is damaged or is no table of metrics.
     """
-    return pa.concat_tables([METRICS.empty_table(), *map(_read, sorted(directory.glob("*.parquet")))])
+    return pa.concat_tables([METRICS.empty_table(), *map(read_part, sorted(directory.glob("*.parquet")))])
 
 
-def _read(path: Path) -> pa.Table:
+def read_part(path: Path) -> pa.Table:
+    """Read one part, also one from before comparisons had a column; what it carries besides is its schema's metadata.
+
+    Raises:
+        PicoLMError: it is damaged or no table of metrics.
+    """
     try:
-        table = pq.read_table(path)
+        data = path.read_bytes()
+        # On this thread alone, as parts of evaluations are read.
+        table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise PicoLMError(f"{path} is damaged: {error}") from error
+    if table.schema.equals(_WITHOUT_AGAINST):
+        table = table.append_column(METRICS.field("against"), pa.nulls(table.num_rows, pa.string()))
     if not table.schema.equals(METRICS):
         raise PicoLMError(f"{path} is no table of metrics: its columns must be {', '.join(METRICS.names)}")
     return table

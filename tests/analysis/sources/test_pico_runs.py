@@ -16,7 +16,7 @@ from picolm.analysis.source import Source
 from picolm.analysis.subject import look
 from picolm.errors import PicoLMError
 
-from .conftest import PICO, VOCABULARY, as_one_device_stores, pico_dynamics, write_pico_run
+from ..conftest import PICO, VOCABULARY, as_one_device_stores, pico_dynamics, write_pico_run
 
 PicoRun = tuple[Path, dict[int, dict[str, Tensor]]]
 
