@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from picolm.report.markup import label
 from picolm.report.record import Record, table
@@ -13,6 +13,13 @@ from picolm.report.series import Series, number
 COLOURS = 7
 DASHES = ("solid", "dash", "dot", "dashdot")
 STEPS: dict[str, Any] = {"title": {"text": "step"}, "tickformat": "~s", "rangemode": "tozero"}
+
+
+class Drawn(Protocol):
+    """What a view shows: a curve or a heat map."""
+
+    def as_plotly(self) -> dict[str, Any]:
+        """Return what `theme.js` gives to Plotly."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Trace:
         decimals: how values are written on hovering, as a d3 format.
         style: Plotly attributes of the line.
         marked: whether each point has a mark.
+        run: place of its run among those of the page; None where there is one.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Trace:
     width: float = 2.0
     dash: str = "solid"
     marked: bool = False
+    run: int | None = None
 
     def as_plotly(self) -> dict[str, Any]:
         """Return the trace, light: values to 6 digits."""
@@ -48,6 +57,7 @@ class Trace:
             "line": {"width": self.width, "dash": self.dash},
             "colour": self.colour,
             "hovertemplate": f"%{{y:{self.decimals}}}",
+            **({} if self.run is None else {"run": self.run}),
         }
 
 
@@ -63,7 +73,7 @@ class View:
     """
 
     label: str
-    traces: Sequence[Trace]
+    traces: Sequence[Drawn]
     yaxis: dict[str, Any]
     xaxis: dict[str, Any]
 
@@ -75,12 +85,14 @@ class Figure:
     Attributes:
         key: identifies it in the page.
         title: stands over it.
-        views: the first is shown at first; all are buttons when there are more.
+        views: the first is shown at first; all can be chosen when there are more.
+        note: stands below it.
     """
 
     key: str
     title: str
     views: Sequence[View]
+    note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return what `theme.js` draws; a trace that several views share is written once."""
@@ -88,6 +100,7 @@ class Figure:
         places = {id(trace): place for place, trace in enumerate(traces)}
         return {
             "key": self.key,
+            "title": self.title,
             "traces": [trace.as_plotly() for trace in traces],
             "views": [
                 {
