@@ -6,11 +6,15 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from string import Template
 
+from picolm.errors import PicoLMError
 from picolm.report.figures import Figure
 from picolm.report.markup import Markup, script_json, text
+from picolm.runs.durable import write_text
 from picolm.runs.software import picolm_version
+from picolm.runs.verification import is_page, sealed_page
 
 
 def document(
@@ -46,6 +50,17 @@ def document(
         body=body,
         written_by=text(f"PicoLM {picolm_version()}"),
     )
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, in the place of a former one if there is one.
+
+    Raises:
+        PicoLMError: another file is there, or the page cannot be written.
+    """
+    if path.exists() and not is_page(path):
+        raise PicoLMError(f"{path} is there, and is no page that PicoLM wrote; choose another --out")
+    write_text(path, sealed_page(page))
 
 
 def _policy(*scripts: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from picolm.report import sections
 from picolm.report.changes import interventions
-from picolm.report.document import document
+from picolm.report.document import document, write_page
 from picolm.report.evaluations import evaluation_figures, evaluation_tables
 from picolm.report.figures import (
     Figure,
@@ -22,8 +22,7 @@ from picolm.report.markup import Markup, element, join
 from picolm.report.metrics import metric_figures
 from picolm.report.record import Record
 from picolm.runs.directory import RunDirectory
-from picolm.runs.durable import write_text
-from picolm.runs.verification import REPORT, sealed_page
+from picolm.runs.verification import REPORT
 
 _NOTHING = Insides()
 
@@ -43,7 +42,7 @@ def write_run_report(run: RunDirectory, out: Path | None = None, insides: Inside
         PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, or the page cannot be written.
     """
     path = run.path / REPORT if out is None else out
-    write_text(path, sealed_page(_page(Record.read(run), insides)))
+    write_page(path, _page(Record.read(run), insides))
     return path
 
 
