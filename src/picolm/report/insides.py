@@ -10,6 +10,12 @@ from picolm.report.heatmap import HeatMap
 from picolm.report.series import Series
 
 Rows = list[list[float | None]]
+_SATURATED = 0.02
+"""Share of the probabilities that have the last colour: the first tokens of a row have few keys to attend to."""
+_ATTENTION = (
+    "Probabilities of one row of text: queries down, keys across. The largest "
+    f"{_SATURATED:.0%} have the same colour; hovering says their values."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def inside_figures(insides: Insides) -> list[Figure]:
     built = (
         ("cka", "CKA of each step with each", _likeness(insides), "Debiased linear CKA of the activations of a probe."),
         ("spectra", "Singular values over time", _spectra(insides), ""),
-        ("attention", "Attention", _pictures(insides), "Probabilities of one row of text: queries down, keys across."),
+        ("attention", "Attention", _pictures(insides), _ATTENTION),
     )
     return [Figure(f"inside-{key}", title, views, note=note) for key, title, views, note in built if views]
 
@@ -76,7 +82,7 @@ def _likeness(insides: Insides) -> list[View]:
 
 
 def _spectra(insides: Insides) -> list[View]:
-    axis = {"title": {"text": "singular value"}, "type": "log", "exponentformat": "power"}
+    axis = {"title": {"text": "singular value"}, "type": "log", "exponentformat": "power", "dtick": 1}
     across = {"title": {"text": "index"}, "rangemode": "tozero"}
     views = []
     for one in insides.spectra:
@@ -99,9 +105,14 @@ def _pictures(insides: Insides) -> list[View]:
     views = []
     for one in insides.pictures:
         drawn = HeatMap(
-            "probability", one.keys, one.queries, one.values, "key", "query", limits=(0.0, 1.0), square=True
+            "probability", one.keys, one.queries, one.values, "key", "query", limits=(0.0, _brightest(one)), square=True
         )
         across, up = drawn.axes
         title = f"layer {one.layer}, head {one.head}, {one.probe}, step {numbers.whole(one.step)}"
         views.append(View(title, [drawn], up, across))
     return views
+
+
+def _brightest(picture: Picture) -> float:
+    there = sorted(value for row in picture.values for value in row if value)
+    return there[int((1 - _SATURATED) * (len(there) - 1))] if there else 1.0

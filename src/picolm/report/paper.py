@@ -12,6 +12,7 @@ from typing import Any
 from picolm.errors import PicoLMError
 from picolm.report.figures import Drawn, Figure, Trace, View
 from picolm.report.heatmap import HeatMap
+from picolm.report.markup import printable
 from picolm.runs.durable import make_parents, write_bytes
 
 _WIDTH = 3.3
@@ -88,7 +89,8 @@ def _named(figures: Sequence[Figure]) -> Iterator[tuple[str, View]]:
     taken: set[str] = set()
     for figure in figures:
         # What is numbered in the page has its name as its title.
-        stem = figure.title if figure.key.startswith(("metric-", "evaluation-")) else figure.key
+        numbered = figure.key.startswith(("metric-", "evaluation-"))
+        stem = figure.title if numbered else figure.key.removeprefix("inside-")
         for view in figure.views:
             parts = (stem, view.label) if len(figure.views) > 1 or figure.key.startswith("metric-") else (stem,)
             name = "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", part).strip("-") for part in parts)[:120].lower()
@@ -138,8 +140,7 @@ def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
         linestyle=_DASHES[trace.dash],
         linewidth=0.6 * trace.width,
         marker="o" if trace.marked else None,
-        # A dollar sign would begin a formula.
-        label=trace.name.replace("$", r"\$"),
+        label=_plain(trace.name),
     )
 
 
@@ -157,21 +158,34 @@ def _draw_map(sheet: Any, axes: Any, drawn: HeatMap) -> None:
         origin="upper" if drawn.square else "lower",
         interpolation="nearest",
     )
-    sheet.colorbar(image, ax=axes, pad=0.02).outline.set_visible(False)
+    bar = sheet.colorbar(image, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(_plain(drawn.name))
     for axis, all_names in ((axes.xaxis, drawn.columns), (axes.yaxis, drawn.rows)):
         places = range(0, len(all_names), -(-len(all_names) // _MOST_TICKS) or 1)
-        axis.set_ticks(list(places), [all_names[place].replace("$", r"\$") for place in places])
+        axis.set_ticks(list(places), [_plain(all_names[place]) for place in places])
     if max(map(len, drawn.columns), default=0) > 3:
         axes.tick_params(axis="x", rotation=45)
 
 
 def _dress(axes: Any, view: View) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for axis, asked, set_scale in (
         (axes.xaxis, view.xaxis, axes.set_xscale),
         (axes.yaxis, view.yaxis, axes.set_yscale),
     ):
-        axis.set_label_text(html.unescape(str(asked.get("title", {}).get("text", ""))).replace("$", r"\$"))
+        axis.set_label_text(_plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
         if asked.get("type") == "log" and axes.lines:
             set_scale("log")
+            if asked.get("tickformat") == "~g" and asked.get("dtick") == "D2":
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
     if len(view.traces) > 1:
         axes.figure.legend(loc="outside upper center", ncols=2)
+
+
+def _plain(value: str) -> str:
+    """A text as Matplotlib shows it as it is: a dollar sign would begin a formula."""
+    return printable(value).replace("$", r"\$")

@@ -5,7 +5,7 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const chosen = new Map(figures.map((figure) => [figure.key, 0]));
   const hidden = new Set(); // runs, by their place
-  const MOST_BUTTONS = 3; // more views are a list
+  const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const ON_PAPER = { width: 670, height: 300 }; // fits A4 and Letter within their margins, in CSS pixels
   let printing = false;
@@ -70,7 +70,8 @@
   const addSwitch = (figure) => {
     if (figure.views.length < 2) return;
     const place = document.querySelector(`#figure-${figure.key} .switch`);
-    if (figure.views.length > MOST_BUTTONS) place.append(listOf(figure));
+    const long = figure.views.some((view) => view.label.length > LONGEST_BUTTON);
+    if (long || figure.views.length > MOST_BUTTONS) place.append(listOf(figure));
     else place.append(...buttonsOf(figure));
   };
 
