@@ -31,7 +31,7 @@ def likeness(source: Source, insides: Insides, progress: Callable[[str, int, int
     steps = spread(source.capture_steps, _MOST_STEPS)
     if len(steps) < 2:
         return
-    probes = [name for name in source.capture(steps[-1]).probes if not name.startswith("train")][:_MOST_PROBES]
+    probes = [name for name in source.capture(steps[-1]).probes if name.partition(".")[0] != "train"][:_MOST_PROBES]
     wanted = [(probe, site) for probe in probes for site in _sites(source, steps[-1], probe)]
     for place, (probe, site) in enumerate(wanted):
         progress(f"{source.path.name}, CKA of steps", place, len(wanted))

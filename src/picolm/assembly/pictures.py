@@ -29,7 +29,7 @@ def pictures(source: Source, insides: Insides, progress: Callable[[str, int, int
     if not source.capture_steps:
         return
     capture = source.capture(source.capture_steps[-1])
-    for probe in (name for name in capture.probes if not name.startswith("train")):
+    for probe in (name for name in capture.probes if name.partition(".")[0] != "train"):
         layers = [_layer(name) for name in capture.names("activation", probe) if name.endswith("attention.pattern")]
         if layers:
             _of_probe(source, capture, probe, sorted(layers), insides, progress)
