@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 import picolm
 from picolm.analysis.cka import debiased_cka
 from picolm.assembly import spectra
-from picolm.assembly.likeness import spread
 from picolm.assembly.reporting import look_inside, report
 from picolm.errors import PicoLMError
 from picolm.report.insides import Insides
@@ -110,11 +109,3 @@ def test_report_writes_page_and_figures_of_one_run_and_of_several(run: RunDirect
 def test_a_run_that_is_not_there_is_named(run: RunDirectory) -> None:
     with pytest.raises(PicoLMError, match=r"there is no run .*sen; did you mean 'seen'"):
         report([run.path.parent / "sen"])
-
-
-@pytest.mark.parametrize(("n", "most"), [(1, 3), (3, 3), (10, 3), (100, 8)])
-def test_spread_keeps_the_ends(n: int, most: int) -> None:
-    chosen = spread(range(n), most)
-    assert chosen == sorted(set(chosen))
-    assert len(chosen) == min(n, most)
-    assert {chosen[0], chosen[-1]} == {0, n - 1}

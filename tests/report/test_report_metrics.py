@@ -134,3 +134,18 @@ def test_circuits_have_their_head_in_their_name() -> None:
     row = {"step": 1, "metric": "per", "layer": 2, "head": None, "probe": None, "value": 0.5}
     (block,) = blocks({**row, "site": f"layers.2.attention.ov.{head}"} for head in (0, 1))
     assert (block.kind, block.heads, block.places) == ("layers.*.attention.ov.*", [0, 1], [(2, 0), (2, 1)])
+
+
+def test_of_many_steps_some_are_shown_and_counted(measured_run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("picolm.report.metrics._MOST_CELLS", 9)
+    rank = figures(write_run_report(measured_run))["effective_rank"]
+    trace = view(rank, "layers.*.attention.o_proj, 3 of 6 steps")
+    assert trace["x"] == ["0", "2", "16"]
+    assert trace["z"] == [[90 + layer + step for step in (0, 2, 16)] for layer in range(3)]
+
+
+def test_curves_over_steps_that_span_decades_have_a_logarithmic_axis(make_run: Callable[..., RunDirectory]) -> None:
+    run = make_run()
+    for step in (1, 10, 100):
+        write_metrics(metrics_path(run.path, step), [Measured(step, "max_abs", "embedding", None, None, None, 1.0)])
+    assert figures(write_run_report(run))["max_abs"]["views"][0]["xaxis"]["type"] == "log"

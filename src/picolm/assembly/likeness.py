@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor
 
 from picolm.analysis.cka_matrix import cka_matrix
 from picolm.analysis.source import Source
 from picolm.report.insides import Insides, Likeness
-from picolm.report.series import number
+from picolm.report.series import number, spread
 
 _MOST_STEPS = 32
 _MOST_ROWS = 1024
@@ -47,13 +47,6 @@ def likeness(source: Source, insides: Insides, progress: Callable[[str, int, int
     progress(f"{source.path.name}, CKA of steps", len(wanted), len(wanted))
     if wanted and len(steps) < len(source.capture_steps):
         insides.notes.append(f"CKA: {len(steps)} of {len(source.capture_steps)} captured steps are shown.")
-
-
-def spread(items: Sequence[int], most: int) -> list[int]:
-    """Choose items evenly by their place, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def _sites(source: Source, step: int, probe: str) -> list[str]:

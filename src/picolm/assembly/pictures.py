@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from picolm.analysis.source import Capture, Source
-from picolm.assembly.likeness import spread
 from picolm.errors import PicoLMError
 from picolm.report.insides import Insides, Picture
-from picolm.report.series import number
+from picolm.report.series import number, spread
 
 _MOST_LAYERS = 3
 _MOST_HEADS = 4

@@ -11,9 +11,8 @@ from picolm.analysis.reading import read_matrices
 from picolm.analysis.sites import matrix_sites
 from picolm.analysis.source import Source
 from picolm.analysis.spectrum import spectrum
-from picolm.assembly.likeness import spread
 from picolm.report.insides import Insides, Spectra
-from picolm.report.series import number
+from picolm.report.series import number, spread
 
 _MOST_STEPS = 8
 _MOST_WORK = 2_000_000_000

@@ -11,7 +11,7 @@ from picolm.errors import PicoLMError
 from picolm.report import numbers, sections
 from picolm.report.document import document, write_page
 from picolm.report.evaluations import evaluated_series, headline_metrics, task_names
-from picolm.report.figures import COLOURS, DASHES, STEPS, Figure, Trace, View, loss_unit
+from picolm.report.figures import COLOURS, DASHES, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit, steps_axis
 from picolm.report.markup import Markup, data_table, element, join, label
 from picolm.report.measured import Block, blocks, by_metric, names
 from picolm.report.metrics import about
@@ -21,7 +21,6 @@ from picolm.runs.directory import RunDirectory
 
 _MOST_VIEWS = 60
 """Views of one figure from which on layers are no longer shown one by one."""
-_LOGARITHMIC: dict[str, Any] = {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}
 Curve = Callable[[Record], Series]
 
 
@@ -177,7 +176,7 @@ def _losses(records: Sequence[Record]) -> list[Figure]:
         if traces := _traces(records, curve, ".4f", marked=curve is _validation):
             views += [
                 View(name, traces, {"title": {"text": unit}}, STEPS),
-                View(f"{name}, logarithmic steps", traces, {"title": {"text": unit}}, _LOGARITHMIC),
+                View(f"{name}, logarithmic steps", traces, {"title": {"text": unit}}, LOGARITHMIC_STEPS),
             ]
     figures = [Figure("loss", "Loss", views)] if views else []
     domains = list(dict.fromkeys(domain for record in records for domain in record.domains))
@@ -209,12 +208,13 @@ def _evaluations(records: Sequence[Record]) -> list[Figure]:
         rows = [row for record in records for row in record.evaluations if row["task"] == task]
         views = []
         for metric in headline_metrics(rows):
+            name = metric.replace("_", " ")
+            axis = {"title": {"text": label(name)}}
             subsets = dict.fromkeys(row["subset"] for row in rows if row["metric"] == metric)
             for subset in list(subsets)[:_MOST_VIEWS]:
-                traces = _traces(records, _of_task(task, subset, metric), ".4~g")
-                title = metric.replace("_", " ") if subset == "all" else f"{metric.replace('_', ' ')}, {subset}"
-                if traces:
-                    views.append(View(title, traces, {"title": {"text": label(metric.replace("_", " "))}}, STEPS))
+                if traces := _traces(records, _of_task(task, subset, metric), ".4~g"):
+                    title = name if subset == "all" else f"{name}, {subset}"
+                    views.append(View(title, traces, axis, steps_axis(traces)))
         if views:
             figures.append(Figure(f"evaluation-{place}", task, views))
     return figures
@@ -256,10 +256,12 @@ def _metric_views(
     axis = {"title": {"text": label(block.metric)}}
     curves = [Series([], []) if one is None else one.overall() for one in of_runs]
     whole = f"{title}, mean of layers" if len(block.layers) > 1 else title
-    yield View(whole, _drawn(records, curves, ".6~g"), axis, STEPS)
+    traces = _drawn(records, curves, ".6~g")
+    yield View(whole, traces, axis, steps_axis(traces))
     for layer in block.layers if layered and len(block.layers) > 1 else ():
         curves = [Series([], []) if one is None else one.of_layer(layer) for one in of_runs]
-        yield View(f"{title}, layer {layer}", _drawn(records, curves, ".6~g"), axis, STEPS)
+        traces = _drawn(records, curves, ".6~g")
+        yield View(f"{title}, layer {layer}", traces, axis, steps_axis(traces))
 
 
 def _key(block: Block) -> tuple[str | None, ...]:

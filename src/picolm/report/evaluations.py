@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from picolm.report import numbers
-from picolm.report.figures import COLOURS, DASHES, STEPS, Figure, Trace, View
+from picolm.report.figures import COLOURS, DASHES, Figure, Trace, View, steps_axis
 from picolm.report.markup import Markup, data_table, element, join
 from picolm.report.record import Line, Record
 from picolm.report.series import Series, number
@@ -16,7 +16,6 @@ _HEADLINES = ("accuracy", "f1", "loss", "bits_per_byte", "perplexity")
 _DETAILED = ("paradigm/",)
 """Groups that are too many for a page."""
 _MOST_COLUMNS = 8
-_WIDE = 50
 
 
 def evaluation_figures(record: Record) -> list[Figure]:
@@ -72,12 +71,8 @@ def _views(rows: Sequence[Line], metric: str) -> list[View]:
 
 
 def _view(title: str, traces: list[Trace], metric: str) -> View:
-    steps = [step for trace in traces for step in trace.series.steps if step > 0]
-    # Learning is quick at first: where steps span decades, the untrained model at step 0 is what the axis leaves out.
-    wide = bool(steps) and max(steps) / min(steps) >= _WIDE
-    axis = {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1} if wide else STEPS
     unit = "%" if metric in ("accuracy", "f1") else metric.replace("_", " ")
-    return View(title, traces, {"title": {"text": unit}}, axis)
+    return View(title, traces, {"title": {"text": unit}}, steps_axis(traces))
 
 
 def _curve(rows: Sequence[Line], subset: str, metric: str, place: int) -> Trace:

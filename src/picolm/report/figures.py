@@ -13,6 +13,8 @@ from picolm.report.series import Series, number
 COLOURS = 7
 DASHES = ("solid", "dash", "dot", "dashdot")
 STEPS: dict[str, Any] = {"title": {"text": "step"}, "tickformat": "~s", "rangemode": "tozero"}
+LOGARITHMIC_STEPS: dict[str, Any] = {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}
+_WIDE = 50
 
 
 class Drawn(Protocol):
@@ -114,6 +116,13 @@ class Figure:
         }
 
 
+def steps_axis(traces: Sequence[Trace]) -> dict[str, Any]:
+    """The axis of figures that are measured now and then: logarithmic where the steps span decades."""
+    steps = [step for trace in traces for step in trace.series.steps if step > 0]
+    # Learning is quick at first: the untrained model at step 0 is what such an axis leaves out.
+    return LOGARITHMIC_STEPS if steps and max(steps) / min(steps) >= _WIDE else STEPS
+
+
 def _past(record: Record) -> list[Trace]:
     """The curves from before a fork, ended where the run's own begin."""
     parent = str(table(record.identity, "parent").get("name", ""))
@@ -149,7 +158,7 @@ def loss_figure(record: Record) -> Figure | None:
         "Training loss at every logged step, its local mean, and validation loss",
         [
             View("Linear steps", traces, yaxis, STEPS),
-            View("Logarithmic steps", traces, yaxis, {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}),
+            View("Logarithmic steps", traces, yaxis, LOGARITHMIC_STEPS),
         ],
     )
 

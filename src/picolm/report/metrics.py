@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from picolm.report.figures import COLOURS, DASHES, STEPS, Figure, Trace, View
+from picolm.report.figures import COLOURS, DASHES, Figure, Trace, View, steps_axis
 from picolm.report.heatmap import HeatMap
 from picolm.report.markup import label
 from picolm.report.measured import Block, Place, blocks, by_metric, names
 from picolm.report.record import Record
-from picolm.report.series import Series
+from picolm.report.series import Series, spread
+
+_MOST_CELLS = 20_000
+"""Of one heat map: a page that holds many must still open."""
 
 
 def metric_figures(record: Record) -> list[Figure]:
@@ -61,11 +64,14 @@ def _views(block: Block, title: str, limits: tuple[float, float] | None) -> list
 
 
 def _map(block: Block, title: str, row: str, rows: Sequence[tuple[str, list[float | None]]], diverging: bool) -> View:
+    shown = spread(range(len(block.steps)), max(2, _MOST_CELLS // len(rows)))
+    if len(shown) < len(block.steps):
+        title = f"{title}, {len(shown)} of {len(block.steps)} steps"
     drawn = HeatMap(
         block.metric,
-        [str(step) for step in block.steps],
+        [str(block.steps[place]) for place in shown],
         [name for name, _ in rows],
-        [values for _, values in rows],
+        [[values[place] for place in shown] for _, values in rows],
         row=row,
         diverging=diverging,
     )
@@ -80,7 +86,7 @@ def _lines(block: Block, title: str) -> View:
         steps = sorted(curve)
         name = block.metric if place[1] is None else f"head {place[1]}"
         traces.append(_trace(name, Series(steps, [curve[step] for step in steps]), number))
-    return View(title, traces, {"title": {"text": label(block.metric)}}, STEPS)
+    return View(title, traces, {"title": {"text": label(block.metric)}}, steps_axis(traces))
 
 
 def _profile(block: Block, title: str) -> View:
