@@ -7,6 +7,7 @@ from pathlib import Path
 
 from picolm.errors import PicoLMError
 from picolm.report.comparison import comparison_figures, read_records, write_comparison
+from picolm.report.document import require_place
 from picolm.report.insides import Insides
 from picolm.report.page import run_figures, write_run_report
 from picolm.report.paper import write_figures
@@ -44,6 +45,9 @@ def report(
         if figures is not None:
             write_figures(comparison_figures(read_records(runs)), figures, progress)
         return page
+    if out is not None:
+        # Before the work and not after it.
+        require_place(out)
     insides = look_inside(runs[0], progress)
     page = write_run_report(runs[0], out, insides)
     if figures is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from picolm.config.difference import ABSENT, difference
 from picolm.errors import PicoLMError
 from picolm.report import numbers, sections
-from picolm.report.document import document, write_page
+from picolm.report.document import document, require_place, write_page
 from picolm.report.evaluations import evaluated_series, headline_metrics, task_names
 from picolm.report.figures import COLOURS, DASHES, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit, steps_axis
 from picolm.report.markup import Markup, data_table, element, join, label
@@ -35,8 +35,10 @@ def write_comparison(runs: Sequence[RunDirectory], out: Path) -> Path:
         The file.
 
     Raises:
-        PicoLMError: a run is named twice, a file of one is damaged, or the page cannot be written.
+        PicoLMError: a run is named twice, a file of one is damaged, the page cannot be written, or `out` is a file that
+            is no page of PicoLM.
     """
+    require_place(out)
     write_page(out, _page(read_records(runs)))
     return out
 

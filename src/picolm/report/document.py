@@ -52,14 +52,22 @@ def document(
     )
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write a page, in the place of a former one if there is one.
+def require_place(path: Path) -> None:
+    """Make sure that a page may be written to a place that somebody named.
 
     Raises:
-        PicoLMError: another file is there, or the page cannot be written.
+        PicoLMError: a file is there that is no page of PicoLM.
     """
     if path.exists() and not is_page(path):
         raise PicoLMError(f"{path} is there, and is no page that PicoLM wrote; choose another --out")
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, replacing what was there.
+
+    Raises:
+        PicoLMError: the page cannot be written.
+    """
     write_text(path, sealed_page(page))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from picolm.report import sections
 from picolm.report.changes import interventions
-from picolm.report.document import document, write_page
+from picolm.report.document import document, require_place, write_page
 from picolm.report.evaluations import evaluation_figures, evaluation_tables
 from picolm.report.figures import (
     Figure,
@@ -39,9 +39,13 @@ def write_run_report(run: RunDirectory, out: Path | None = None, insides: Inside
         The file.
 
     Raises:
-        PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, or the page cannot be written.
+        PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, the page cannot be written, or `out` is a
+            file that is no page of PicoLM.
     """
+    # The run's own page is replaced whatever became of it: `picolm verify` says so where it is damaged.
     path = run.path / REPORT if out is None else out
+    if out is not None:
+        require_place(out)
     write_page(path, _page(Record.read(run), insides))
     return path
 
