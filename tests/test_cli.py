@@ -106,6 +106,9 @@ def test_train_show_generate_and_report(picolm_cli: Any, tmp_path: Path, small_r
     )
     # A second run of the same configuration takes the next free name.
     assert json.loads(picolm_cli("train", "demo", *as_overrides(small_run), "--json"))["name"] == "demo-2"
+    assert picolm_cli("report", "runs/demo", "runs/demo-2", "--figures", "figures") == "report.html\nfigures\n"
+    assert "demo, demo-2" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "figures" / "loss-validation.svg").is_file()
 
 
 def stopped_run(overrides: dict[str, object], folder: Path) -> Path:

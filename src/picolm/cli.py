@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from picolm.commands import analysis, evaluation, harness, model, run
-from picolm.commands.arguments import AsJson, Overrides, RunPath, With, trusted
+from picolm.commands import analysis, evaluation, harness, model, reporting, run
+from picolm.commands.arguments import AsJson, Overrides, With, trusted
 from picolm.commands.data import data_app
 from picolm.errors import PicoLMError
 
@@ -103,6 +103,7 @@ app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unkno
 app.command()(model.generate)
 app.command("import")(model.import_)
 app.command()(model.export)
+app.command()(reporting.report)
 
 
 @app.command()
@@ -128,24 +129,6 @@ def diff(
         typer.echo("no difference")
     else:
         print_table(["key", left, right], [[c.key, inline(c.left), inline(c.right)] for c in changes])
-
-
-@app.command()
-def report(
-    target: RunPath,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The page to write; default: report.html in the run.")
-    ] = None,
-) -> None:
-    """Write the HTML page of a run (`train` has done so already).
-
-    Example:
-        picolm report runs/demo --out demo.html
-    """
-    from picolm.report.page import write_run_report
-    from picolm.runs.directory import RunDirectory
-
-    typer.echo(write_run_report(RunDirectory.open(target), out))
 
 
 @config_app.command("list")

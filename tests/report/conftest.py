@@ -1,7 +1,13 @@
-"""A run as training leaves it, with synthetic lines."""
+"""A run as training leaves it, with synthetic lines; a page in a real browser."""
 
+import json
 import math
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,18 @@ from picolm.runs.manifest import write_manifest
 STEPS = 4000
 BATCH = 32
 LENGTH = 256
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_AROUND = """<!doctype html><iframe id="page" src="{page}" style="width:{width}px;height:4000px"></iframe>
+<pre id="said"></pre><script>
+page.onload = async () => {{
+  const inside = page.contentDocument, window = page.contentWindow;
+  while (!inside.documentElement.dataset.drawn) await new Promise((resume) => setTimeout(resume, 20));
+  const settle = () => new Promise((resume) => setTimeout(resume, 300));
+  const plots = () => [...inside.querySelectorAll(".plot")];
+  try {{ said.textContent = JSON.stringify(await (async () => {{ {script} }})()); }}
+  catch (error) {{ said.textContent = JSON.stringify(String(error)); }}
+}};
+</script>"""
 
 
 def identity(name: str, sources: list[str] | None = None) -> dict[str, Any]:
@@ -140,3 +158,36 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
 @pytest.fixture
 def run(make_run: Callable[..., RunDirectory]) -> RunDirectory:
     return make_run()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Callable[..., Any]:
+    """Chromium, to be asked with a page and a script."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: no page is looked at in a browser")
+    return partial(ask, folder=tmp_path)
+
+
+def ask(page: Path, script: str, *, folder: Path, width: int = 1200, options: tuple[str, ...] = ()) -> Any:
+    """Run a script beside a page, with its `document` as `inside`; what it returns comes back.
+
+    The page's own policy lets no other script run in it, so it is asked from around it.
+    """
+    around = folder / "around.html"
+    around.write_text(_AROUND.format(page=page.as_uri(), script=script, width=width))
+    shown = subprocess.run(
+        [
+            str(CHROMIUM),
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-web-security", "--enable-logging=stderr"),
+            *(f"--user-data-dir={folder}/chromium", "--virtual-time-budget=15000", *options),
+            *("--dump-dom", around.as_uri()),
+        ],
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    # A refused script, style or request, and an exception, are all told on the console.
+    assert "CONSOLE" not in shown.stderr.decode(errors="replace")
+    said = re.search(r'<pre id="said">(.*?)</pre>', shown.stdout.decode(), re.DOTALL)
+    assert said is not None and said[1].strip(), "the page was not drawn"
+    return json.loads(unescape(said[1]))

@@ -8,7 +8,7 @@ from picolm.report.sections import summary
 
 
 def record(identity: dict[str, Any], train: list[dict[str, Any]]) -> Record:
-    return Record("run", identity, [], train, [], [], [], [], [], [], None)
+    return Record("run", identity, [], train, [], [], [], [], [], [], [], None)
 
 
 def line(step: int, *events: Any) -> dict[str, Any]:

@@ -80,6 +80,15 @@ def test_report_stands_in_the_run_or_where_one_says(make_run: MakeRun, tmp_path:
     assert (tmp_path / "mine.html").read_bytes() == (run.path / "report.html").read_bytes()
 
 
+def test_own_page_is_written_again_whatever_became_of_it_and_no_other_file(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    (run.path / "report.html").write_text("torn")
+    assert write_run_report(run).read_text().startswith("<!doctype html>")
+    (tmp_path / "notes.html").write_text("mine")
+    with pytest.raises(PicoLMError, match=r"notes\.html is there, and is no page that PicoLM wrote"):
+        write_run_report(run, tmp_path / "notes.html")
+
+
 def test_place_that_cannot_be_written_is_named(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(PicoLMError, match=r"nowhere/x\.html.*create the directory"):
         write_run_report(make_run(), tmp_path / "nowhere" / "x.html")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from picolm.report.series import Series, number
+from picolm.report.series import Series, number, spread
 
 values = st.lists(st.none() | st.floats(-1e6, 1e6), max_size=300)
 
@@ -58,3 +58,11 @@ def test_smoothing_does_not_lag_behind_a_slope(start: float, slope: float, lengt
 
 def test_smoothing_averages_over_gaps() -> None:
     assert series([1.0, None, 3.0, 5.0]).smoothed(1).values == [1.0, None, 4.0, 4.0]
+
+
+@pytest.mark.parametrize(("n", "most"), [(1, 3), (3, 3), (10, 3), (100, 8)])
+def test_spread_keeps_the_ends(n: int, most: int) -> None:
+    chosen = spread(range(n), most)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(n, most)
+    assert {chosen[0], chosen[-1]} == {0, n - 1}

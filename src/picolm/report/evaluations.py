@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from picolm.report import numbers
-from picolm.report.figures import COLOURS, DASHES, STEPS, Figure, Trace, View
+from picolm.report.figures import COLOURS, DASHES, Figure, Trace, View, steps_axis
 from picolm.report.markup import Markup, data_table, element, join
 from picolm.report.record import Line, Record
 from picolm.report.series import Series, number
@@ -16,16 +16,15 @@ _HEADLINES = ("accuracy", "f1", "loss", "bits_per_byte", "perplexity")
 _DETAILED = ("paradigm/",)
 """Groups that are too many for a page."""
 _MOST_COLUMNS = 8
-_WIDE = 50
 
 
 def evaluation_figures(record: Record) -> list[Figure]:
     """A figure for each task that was asked at two steps or more."""
     figures = []
-    for place, task in enumerate(_tasks(record)):
+    for place, task in enumerate(task_names(record)):
         rows = [row for row in record.evaluations if row["task"] == task and row["step"] is not None]
         if len({row["step"] for row in rows}) > 1:
-            views = [view for metric in _metrics(rows) for view in _views(rows, metric)]
+            views = [view for metric in headline_metrics(rows) for view in _views(rows, metric)]
             figures.append(Figure(f"evaluation-{place}", task, views))
     return figures
 
@@ -33,7 +32,7 @@ def evaluation_figures(record: Record) -> list[Figure]:
 def evaluation_tables(record: Record) -> Markup:
     """The newest figures of each task: a line for each subset, a column for each metric."""
     parts = []
-    for task in _tasks(record):
+    for task in task_names(record):
         rows = [row for row in record.evaluations if row["task"] == task]
         newest = max((row["step"] for row in rows if row["step"] is not None), default=None)
         own = [row for row in rows if row["step"] == newest]
@@ -42,11 +41,13 @@ def evaluation_tables(record: Record) -> Markup:
     return join(parts)
 
 
-def _tasks(record: Record) -> list[str]:
+def task_names(record: Record) -> list[str]:
+    """The tasks that the run was asked."""
     return list(dict.fromkeys(row["task"] for row in record.evaluations))
 
 
-def _metrics(rows: Sequence[Line]) -> list[str]:
+def headline_metrics(rows: Sequence[Line]) -> list[str]:
+    """The metrics of a task that are drawn."""
     there = list(dict.fromkeys(row["metric"] for row in rows))
     return [name for name in _HEADLINES if name in there] or there[:1]
 
@@ -70,19 +71,15 @@ def _views(rows: Sequence[Line], metric: str) -> list[View]:
 
 
 def _view(title: str, traces: list[Trace], metric: str) -> View:
-    steps = [step for trace in traces for step in trace.series.steps if step > 0]
-    # Learning is quick at first: where steps span decades, the untrained model at step 0 is what the axis leaves out.
-    wide = bool(steps) and max(steps) / min(steps) >= _WIDE
-    axis = {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1} if wide else STEPS
     unit = "%" if metric in ("accuracy", "f1") else metric.replace("_", " ")
-    return View(title, traces, {"title": {"text": unit}}, axis)
+    return View(title, traces, {"title": {"text": unit}}, steps_axis(traces))
 
 
 def _curve(rows: Sequence[Line], subset: str, metric: str, place: int) -> Trace:
     own = [row for row in rows if row["subset"] == subset and row["metric"] == metric]
     colour, dash = f"series-{place % COLOURS + 1}", DASHES[place // COLOURS % len(DASHES)]
     name = subset.partition("/")[2] or subset
-    return Trace(name, _series(own), colour, ".4~g", dash=dash, marked=True)
+    return Trace(name, evaluated_series(own), colour, ".4~g", dash=dash, marked=True)
 
 
 def _controls(rows: Sequence[Line], metric: str) -> list[Trace]:
@@ -90,11 +87,14 @@ def _controls(rows: Sequence[Line], metric: str) -> list[Trace]:
     for place, name in enumerate(_CONTROLS, start=1):
         own = [row for row in rows if row["subset"] == "all" and row["metric"] == f"{metric}_{name}"]
         if own:
-            found.append(Trace(name, _series(own), f"series-{place % COLOURS + 1}", ".4~g", width=1.2, dash="dot"))
+            found.append(
+                Trace(name, evaluated_series(own), f"series-{place % COLOURS + 1}", ".4~g", width=1.2, dash="dot")
+            )
     return found
 
 
-def _series(rows: Sequence[Line]) -> Series:
+def evaluated_series(rows: Sequence[Line]) -> Series:
+    """The values of one metric of one subset, by step."""
     ordered = sorted(rows, key=lambda row: row["step"])
     return Series([row["step"] for row in ordered], [number(row["value"]) for row in ordered])
 

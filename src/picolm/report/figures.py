@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from picolm.report.markup import label
 from picolm.report.record import Record, table
@@ -13,6 +13,15 @@ from picolm.report.series import Series, number
 COLOURS = 7
 DASHES = ("solid", "dash", "dot", "dashdot")
 STEPS: dict[str, Any] = {"title": {"text": "step"}, "tickformat": "~s", "rangemode": "tozero"}
+LOGARITHMIC_STEPS: dict[str, Any] = {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}
+_WIDE = 50
+
+
+class Drawn(Protocol):
+    """What a view shows: a curve or a heat map."""
+
+    def as_plotly(self) -> dict[str, Any]:
+        """Return what `theme.js` gives to Plotly."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Trace:
         decimals: how values are written on hovering, as a d3 format.
         style: Plotly attributes of the line.
         marked: whether each point has a mark.
+        run: place of its run among those of the page; None where there is one.
     """
 
     name: str
@@ -35,6 +45,7 @@ class Trace:
     width: float = 2.0
     dash: str = "solid"
     marked: bool = False
+    run: int | None = None
 
     def as_plotly(self) -> dict[str, Any]:
         """Return the trace, light: values to 6 digits."""
@@ -48,6 +59,7 @@ class Trace:
             "line": {"width": self.width, "dash": self.dash},
             "colour": self.colour,
             "hovertemplate": f"%{{y:{self.decimals}}}",
+            **({} if self.run is None else {"run": self.run}),
         }
 
 
@@ -63,7 +75,7 @@ class View:
     """
 
     label: str
-    traces: Sequence[Trace]
+    traces: Sequence[Drawn]
     yaxis: dict[str, Any]
     xaxis: dict[str, Any]
 
@@ -75,12 +87,14 @@ class Figure:
     Attributes:
         key: identifies it in the page.
         title: stands over it.
-        views: the first is shown at first; all are buttons when there are more.
+        views: the first is shown at first; all can be chosen when there are more.
+        note: stands below it.
     """
 
     key: str
     title: str
     views: Sequence[View]
+    note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return what `theme.js` draws; a trace that several views share is written once."""
@@ -88,6 +102,7 @@ class Figure:
         places = {id(trace): place for place, trace in enumerate(traces)}
         return {
             "key": self.key,
+            "title": self.title,
             "traces": [trace.as_plotly() for trace in traces],
             "views": [
                 {
@@ -99,6 +114,13 @@ class Figure:
                 for view in self.views
             ],
         }
+
+
+def steps_axis(traces: Sequence[Trace]) -> dict[str, Any]:
+    """The axis of figures that are measured now and then: logarithmic where the steps span decades."""
+    steps = [step for trace in traces for step in trace.series.steps if step > 0]
+    # Learning is quick at first: the untrained model at step 0 is what such an axis leaves out.
+    return LOGARITHMIC_STEPS if steps and max(steps) / min(steps) >= _WIDE else STEPS
 
 
 def _past(record: Record) -> list[Trace]:
@@ -136,7 +158,7 @@ def loss_figure(record: Record) -> Figure | None:
         "Training loss at every logged step, its local mean, and validation loss",
         [
             View("Linear steps", traces, yaxis, STEPS),
-            View("Logarithmic steps", traces, yaxis, {**STEPS, "type": "log", "rangemode": "normal", "dtick": 1}),
+            View("Logarithmic steps", traces, yaxis, LOGARITHMIC_STEPS),
         ],
     )
 

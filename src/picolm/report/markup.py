@@ -20,8 +20,8 @@ def text(value: object) -> Markup:
 
 
 def element(tag: str, *children: object, **attributes: str) -> Markup:
-    """Return one element. A trailing underscore in an attribute's name is dropped (``class_``)."""
-    written = "".join(f' {name.rstrip("_")}="{text(value)}"' for name, value in attributes.items())
+    """Return one element. Of an attribute's name a last underscore is dropped (``class_``), others become hyphens."""
+    written = "".join(f' {name.rstrip("_").replace("_", "-")}="{text(value)}"' for name, value in attributes.items())
     return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
 
 

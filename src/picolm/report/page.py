@@ -2,82 +2,88 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 from picolm.report import sections
 from picolm.report.changes import interventions
+from picolm.report.document import document, require_place, write_page
 from picolm.report.evaluations import evaluation_figures, evaluation_tables
 from picolm.report.figures import (
+    Figure,
     domain_figure,
     gradient_figure,
     learning_rate_figure,
     loss_figure,
     speed_figure,
 )
-from picolm.report.markup import Markup, element, join, script_json, text
+from picolm.report.insides import Insides, inside_figures
+from picolm.report.markup import Markup, element, join
+from picolm.report.metrics import metric_figures
 from picolm.report.record import Record
 from picolm.runs.directory import RunDirectory
-from picolm.runs.durable import write_text
-from picolm.runs.software import picolm_version
-from picolm.runs.verification import REPORT, sealed_page
+from picolm.runs.verification import REPORT
+
+_NOTHING = Insides()
 
 
-def write_run_report(run: RunDirectory, out: Path | None = None) -> Path:
+def write_run_report(run: RunDirectory, out: Path | None = None, insides: Insides = _NOTHING) -> Path:
     """Write one self-contained page about a run, finished or not.
 
     Args:
         run: the run; what it does not have (a validation, samples) is left out of the page.
         out: the file to write; `report.html` in the run directory by default.
+        insides: what was computed from its checkpoints and captures, to be drawn too.
 
     Returns:
         The file.
 
     Raises:
-        PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, or the page cannot be written.
+        PicoLMError: a file of the run is damaged, a newer PicoLM wrote it, the page cannot be written, or `out` is a
+            file that is no page of PicoLM.
     """
+    # The run's own page is replaced whatever became of it: `picolm verify` says so where it is damaged.
     path = run.path / REPORT if out is None else out
-    write_text(path, sealed_page(_page(Record.read(run))))
+    if out is not None:
+        require_place(out)
+    write_page(path, _page(Record.read(run), insides))
     return path
 
 
-def _page(record: Record) -> str:
-    from plotly.offline import get_plotlyjs
+def run_figures(record: Record, insides: Insides = _NOTHING) -> list[Figure]:
+    """Everything that is drawn of a run."""
+    built = (domain_figure, learning_rate_figure, gradient_figure, speed_figure)
+    figures = [figure for build in (loss_figure, *built) if (figure := build(record))]
+    return [*figures, *evaluation_figures(record), *metric_figures(record), *inside_figures(insides)]
 
-    figures = [
-        figure
-        for build in (loss_figure, domain_figure, learning_rate_figure, gradient_figure, speed_figure)
-        if (figure := build(record))
-    ]
-    figures += evaluation_figures(record)
-    # A page without a plot does not carry 5 MB of plotting.
-    plotting = get_plotlyjs() if figures else ""
-    theme = _resource("theme.js")
-    return Template(_resource("template.html")).substitute(
-        policy=_policy(plotting, theme),
-        style=_resource("style.css"),
-        plotting=plotting,
-        theme=theme,
-        figures=script_json([figure.as_json() for figure in figures]),
-        name=text(record.name),
-        summary=text(sections.summary(record)),
+
+def _page(record: Record, insides: Insides) -> str:
+    figures = run_figures(record, insides)
+    return document(
+        kind="Training run",
+        name=record.name,
+        summary=sections.summary(record),
         cards=sections.cards(record),
-        body=_body(record, {figure.key: sections.plot(figure) for figure in figures}),
-        written_by=text(f"PicoLM {picolm_version()}"),
+        body=_body(record, {figure.key: sections.plot(figure) for figure in figures}, insides.notes),
+        figures=figures,
+        picker=Markup(),
     )
 
 
-def _body(record: Record, plots: dict[str, Markup]) -> Markup:
+def _body(record: Record, plots: dict[str, Markup], notes: Sequence[str]) -> Markup:
     small = join(plots.get(key, "") for key in ("rate", "gradient", "speed"))
+    metrics, insides = join(_of(plots, "metric-")), join(_of(plots, "inside-"))
+    left_out = [element("p", note, class_="note") for note in notes]
     return join(
         (
             sections.section("Interventions", [interventions(record)]),
             sections.section("Loss", [plots.get("loss", Markup())]),
             sections.section("Domains", [plots.get("domains", Markup()), sections.domain_table(record)]),
-            sections.section("Evaluation", [*_evaluation_plots(plots), evaluation_tables(record)]),
+            sections.section("Evaluation", [*_of(plots, "evaluation-"), evaluation_tables(record)]),
+            sections.section("Metrics", [element("div", metrics, class_="row maps")] if metrics else []),
+            sections.section(
+                "Representations", [element("div", insides, class_="row maps"), *left_out] if insides else []
+            ),
             sections.section("Optimization", [element("div", small, class_="row")] if small else []),
             sections.section("Samples", [sections.samples(record)]),
             sections.section("Configuration", [sections.identity(record), sections.configuration(record)]),
@@ -87,21 +93,5 @@ def _body(record: Record, plots: dict[str, Markup]) -> Markup:
     )
 
 
-def _evaluation_plots(plots: dict[str, Markup]) -> list[Markup]:
-    return [plot for key, plot in plots.items() if key.startswith("evaluation-")]
-
-
-def _policy(*scripts: str) -> str:
-    # By hash and not 'unsafe-inline': even if a script in the run's text got into the page, it would not run.
-    # Plotly writes its own style rules. Saving a plot as a picture makes a blob.
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
-    )
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _resource(name: str) -> str:
-    return resources.files("picolm.report").joinpath(name).read_text(encoding="utf-8")
+def _of(plots: dict[str, Markup], beginning: str) -> list[Markup]:
+    return [plot for key, plot in plots.items() if key.startswith(beginning)]

@@ -11,8 +11,10 @@ from picolm.report.series import Series
 from picolm.runs.directory import Checkpoint, RunDirectory
 from picolm.runs.evaluations import FOLDER, read_evaluations
 from picolm.runs.lineage import past
+from picolm.runs.tables import read_metrics
 from picolm.runs.timings import total_seconds, typical_speed
 
+METRICS_FOLDER = "metrics"
 Line = dict[str, Any]
 
 
@@ -30,6 +32,7 @@ class Record:
         timings: wall-clock figures, one line per step, by step.
         attempts: starts of the run.
         evaluations: rows of `eval/`, by task and step.
+        metrics: rows of `metrics/`, by step.
         checkpoints: by step.
     """
 
@@ -42,6 +45,7 @@ class Record:
     timings: list[Line]
     attempts: list[Line]
     evaluations: list[Line]
+    metrics: list[Line]
     checkpoints: list[Checkpoint]
     seconds: float | None
 
@@ -62,6 +66,7 @@ class Record:
             timings=[by_step[step] for step in sorted(by_step)],
             attempts=run.attempts,
             evaluations=read_evaluations(run.path / FOLDER).to_pylist(),
+            metrics=read_metrics(run.path / METRICS_FOLDER).to_pylist(),
             checkpoints=run.checkpoints,
             seconds=total_seconds(timings),
         )

@@ -106,6 +106,7 @@ def plot(figure: Figure) -> Markup:
         "figure",
         element("figcaption", element("h3", figure.title), element("div", class_="switch")),
         element("div", class_="plot", role="img", aria_label=figure.title),
+        element("p", figure.note, class_="note") if figure.note else "",
         id=f"figure-{figure.key}",
     )
 

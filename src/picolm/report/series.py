@@ -16,6 +16,13 @@ def number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def spread(items: Sequence[int], most: int) -> list[int]:
+    """Choose items evenly by their place, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
 @dataclass(frozen=True)
 class Series:
     """A curve over steps.

@@ -4,6 +4,8 @@
   const root = document.documentElement;
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const chosen = new Map(figures.map((figure) => [figure.key, 0]));
+  const hidden = new Set(); // runs, by their place
+  const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const ON_PAPER = { width: 670, height: 300 }; // fits A4 and Letter within their margins, in CSS pixels
   let printing = false;
@@ -23,11 +25,13 @@
     title: { ...own.title, font: { size: 12.5, color: colour("ink-soft") }, standoff: 8 },
   });
 
+  const isMap = (figure, view) => view.traces.some((place) => figure.traces[place].type === "heatmap");
+
   const layout = (figure, view) => ({
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
-    hovermode: "x unified",
+    hovermode: isMap(figure, view) ? "closest" : "x unified",
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     showlegend: view.traces.length > 1,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
@@ -37,10 +41,19 @@
     ...(printing ? ON_PAPER : { autosize: true }),
   });
 
+  const colouredMap = (trace) => ({
+    ...trace,
+    colorbar: {
+      ...trace.colorbar, thickness: 12, outlinewidth: 0, tickfont: { size: 11, color: colour("ink-soft") },
+    },
+  });
+
   const draw = (figure) => {
     const view = figure.views[chosen.get(figure.key)];
-    const traces = view.traces.map((place) => {
-      const { colour: name, line, x, ...rest } = figure.traces[place];
+    const shown = view.traces.filter((place) => !hidden.has(figure.traces[place].run));
+    const traces = shown.map((place) => {
+      if (figure.traces[place].type === "heatmap") return colouredMap(figure.traces[place]);
+      const { colour: name, line, x, run, ...rest } = figure.traces[place];
       const ink = colour(name);
       // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
       const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
@@ -56,6 +69,22 @@
 
   const addSwitch = (figure) => {
     if (figure.views.length < 2) return;
+    const place = document.querySelector(`#figure-${figure.key} .switch`);
+    const long = figure.views.some((view) => view.label.length > LONGEST_BUTTON);
+    if (long || figure.views.length > MOST_BUTTONS) place.append(listOf(figure));
+    else place.append(...buttonsOf(figure));
+  };
+
+  const listOf = (figure) => {
+    const list = document.createElement("select");
+    list.setAttribute("aria-label", figure.title);
+    figure.views.forEach((view, place) => list.add(new Option(view.label, String(place))));
+    list.value = "0"; // a browser that comes back to a page would keep another choice
+    list.addEventListener("change", () => { chosen.set(figure.key, Number(list.value)); draw(figure); });
+    return list;
+  };
+
+  const buttonsOf = (figure) => {
     const buttons = figure.views.map((view, place) => {
       const button = document.createElement("button");
       button.type = "button";
@@ -66,8 +95,17 @@
     const press = () => buttons.forEach((button, place) =>
       button.setAttribute("aria-pressed", String(place === chosen.get(figure.key))));
     press();
-    document.querySelector(`#figure-${figure.key} .switch`).append(...buttons);
+    return buttons;
   };
+
+  const boxes = [...document.querySelectorAll("#picker input")];
+  boxes.forEach((box, run) => {
+    box.checked = true; // likewise
+    box.addEventListener("change", () => {
+      if (box.checked) hidden.delete(run); else hidden.add(run);
+      drawAll();
+    });
+  });
 
   const toggle = document.getElementById("theme");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);

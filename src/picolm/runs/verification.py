@@ -101,6 +101,11 @@ def sealed_page(page: str) -> str:
     return f"{page}{_HASH_COMMENT}{hashlib.sha256(page.encode()).hexdigest()} -->\n"
 
 
+def is_page(path: Path) -> bool:
+    """Whether PicoLM wrote a file as a page, even if it was changed since."""
+    return path.is_file() and _HASH_COMMENT.encode() in path.read_bytes()
+
+
 def _committed_damage(path: Path, seals: tuple[str, ...]) -> list[str]:
     if not path.exists():
         return [f"{path} is missing"]

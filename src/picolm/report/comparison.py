@@ -1,0 +1,283 @@
+"""Several runs on one page: their curves in the same plots, what they differ in, boxes to choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from picolm.config.difference import ABSENT, difference
+from picolm.errors import PicoLMError
+from picolm.report import numbers, sections
+from picolm.report.document import document, require_place, write_page
+from picolm.report.evaluations import evaluated_series, headline_metrics, task_names
+from picolm.report.figures import COLOURS, DASHES, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit, steps_axis
+from picolm.report.markup import Markup, data_table, element, join, label
+from picolm.report.measured import Block, blocks, by_metric, names
+from picolm.report.metrics import about
+from picolm.report.record import Record, table
+from picolm.report.series import Series, number
+from picolm.runs.directory import RunDirectory
+
+_MOST_VIEWS = 60
+"""Views of one figure from which on layers are no longer shown one by one."""
+Curve = Callable[[Record], Series]
+
+
+def write_comparison(runs: Sequence[RunDirectory], out: Path) -> Path:
+    """Write one self-contained page about several runs.
+
+    Args:
+        runs: two or more, in the order of their colours.
+        out: the file to write.
+
+    Returns:
+        The file.
+
+    Raises:
+        PicoLMError: a run is named twice, a file of one is damaged, the page cannot be written, or `out` is a file that
+            is no page of PicoLM.
+    """
+    require_place(out)
+    write_page(out, _page(read_records(runs)))
+    return out
+
+
+def read_records(runs: Sequence[RunDirectory]) -> list[Record]:
+    """Read all runs.
+
+    Raises:
+        PicoLMError: a run is named twice, or a file of one is damaged.
+    """
+    places = [run.path.resolve() for run in runs]
+    for place in places:
+        if places.count(place) > 1:
+            raise PicoLMError(f"run {place} is named twice; a page compares different runs")
+    return [Record.read(run) for run in runs]
+
+
+def comparison_figures(records: Sequence[Record]) -> list[Figure]:
+    """Everything that is drawn of several runs: a colour for each run."""
+    return [*_losses(records), *_evaluations(records), *_metrics(records)]
+
+
+def titles(records: Sequence[Record]) -> list[str]:
+    """What the runs are called: their names, numbered where two have the same."""
+    all_names = [record.name for record in records]
+    return [
+        name if all_names.count(name) == 1 else f"{name} ({all_names[: place + 1].count(name)})"
+        for place, name in enumerate(all_names)
+    ]
+
+
+def _page(records: Sequence[Record]) -> str:
+    figures = comparison_figures(records)
+    plots = {figure.key: sections.plot(figure) for figure in figures}
+    metrics = join(plot for key, plot in plots.items() if key.startswith("metric-"))
+    losses = [plot for key, plot in plots.items() if key in ("loss", "domains")]
+    evaluations = [plot for key, plot in plots.items() if key.startswith("evaluation-")]
+    body = join(
+        (
+            sections.section("Runs", [_summary(records)]),
+            sections.section("Differences", [_differences(records)]),
+            sections.section("Loss", losses),
+            sections.section("Evaluation", evaluations),
+            sections.section("Metrics", [element("div", metrics, class_="row maps")] if metrics else []),
+        )
+    )
+    return document(
+        kind="Comparison of runs",
+        name=", ".join(titles(records)),
+        summary=f"{len(records)} training runs.",
+        cards=Markup(),
+        body=body,
+        figures=figures,
+        picker=_picker(records),
+    )
+
+
+def _picker(records: Sequence[Record]) -> Markup:
+    boxes = (
+        element("label", Markup(f'<input type="checkbox" checked data-run="{place}">'), _swatch(place), title)
+        for place, title in enumerate(titles(records))
+    )
+    return element("fieldset", element("legend", "Runs that are shown"), *boxes, id="picker")
+
+
+def _swatch(place: int) -> Markup:
+    return element("span", class_=f"swatch run-{place % COLOURS + 1} {_dash(place)}", aria_hidden="true")
+
+
+def _dash(place: int) -> str:
+    # Where there are more runs than colours, the line tells them apart.
+    return DASHES[place // COLOURS % len(DASHES)]
+
+
+def _summary(records: Sequence[Record]) -> Markup:
+    head = ("Run", "Parameters", "Steps", "Tokens seen", "Train loss", "Validation loss", "Time")
+    rows = []
+    for title, record in zip(titles(records), records, strict=True):
+        total = number(table(record.identity, "parameters").get("total"))
+        seen, final = sections.tokens_seen(record), record.final_train_loss
+        losses = [loss for line in record.validation if (loss := number(line.get("loss"))) is not None]
+        rows.append(
+            [
+                title,
+                "" if total is None else numbers.count(total),
+                "" if record.last_step is None else numbers.whole(record.last_step),
+                "" if seen is None else numbers.count(seen),
+                "" if final is None else numbers.loss(final[0]),
+                numbers.loss(losses[-1]) if losses else "",
+                "" if record.seconds is None else numbers.duration(record.seconds),
+            ]
+        )
+    return data_table(head, rows, range(1, len(head)))
+
+
+def _differences(records: Sequence[Record]) -> Markup:
+    """A row for each key in which one run at least is not as the first."""
+    described = [_described(record) for record in records]
+    changed: dict[str, dict[int, Any]] = {}
+    for place, values in enumerate(described[1:], start=1):
+        for change in difference(described[0], values):
+            row = changed.setdefault(change.key, {0: change.left})
+            row[place] = change.right
+    if not changed:
+        return element("p", "The runs have the same configuration, data and interventions.")
+    rows = [
+        # A run that has no change there has the value of the first.
+        [key, *(_written(row.get(place, row[0])) for place in range(len(records)))]
+        for key, row in changed.items()
+    ]
+    return data_table(["Key", *titles(records)], rows)
+
+
+def _described(record: Record) -> dict[str, Any]:
+    listed = record.identity.get("interventions")
+    own = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    config = {key: value for key, value in record.config.items() if key != "interventions"}
+    return {
+        **config,
+        "data fingerprint": table(record.identity, "data").get("fingerprint"),
+        "parent": table(record.identity, "parent").get("name"),
+        "interventions": {str(item.get("name")): item for item in own},
+    }
+
+
+def _written(value: Any) -> str:
+    if value == ABSENT or isinstance(value, str):
+        return str(value)
+    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _losses(records: Sequence[Record]) -> list[Figure]:
+    units = list(dict.fromkeys(loss_unit(record) for record in records))
+    unit = units[0] if len(units) == 1 else "loss (nats)"
+    views = []
+    for name, curve in (("Validation", _validation), ("Training, smoothed", _training)):
+        if traces := _traces(records, curve, ".4f", marked=curve is _validation):
+            views += [
+                View(name, traces, {"title": {"text": unit}}, STEPS),
+                View(f"{name}, logarithmic steps", traces, {"title": {"text": unit}}, LOGARITHMIC_STEPS),
+            ]
+    figures = [Figure("loss", "Loss", views)] if views else []
+    domains = list(dict.fromkeys(domain for record in records for domain in record.domains))
+    of_domains = [
+        View(domain, traces, {"title": {"text": unit}}, STEPS)
+        for domain in domains
+        if (traces := _traces(records, _of_domain(domain), ".4f"))
+    ]
+    return [*figures, Figure("domains", "Validation loss of each domain", of_domains)] if of_domains else figures
+
+
+def _training(record: Record) -> Series:
+    series = Series.of(record.train, "loss")
+    return series.smoothed(max(1, len(series.steps) // 50))
+
+
+def _validation(record: Record) -> Series:
+    return Series.of(record.validation, "loss")
+
+
+def _of_domain(domain: str) -> Curve:
+    return lambda record: Series.of(record.validation, "domains", domain, "loss")
+
+
+def _evaluations(records: Sequence[Record]) -> list[Figure]:
+    tasks = dict.fromkeys(task for record in records for task in task_names(record))
+    figures = []
+    for place, task in enumerate(tasks):
+        rows = [row for record in records for row in record.evaluations if row["task"] == task]
+        views = []
+        for metric in headline_metrics(rows):
+            name = metric.replace("_", " ")
+            axis = {"title": {"text": label(name)}}
+            subsets = dict.fromkeys(row["subset"] for row in rows if row["metric"] == metric)
+            for subset in list(subsets)[:_MOST_VIEWS]:
+                if traces := _traces(records, _of_task(task, subset, metric), ".4~g"):
+                    title = name if subset == "all" else f"{name}, {subset}"
+                    views.append(View(title, traces, axis, steps_axis(traces)))
+        if views:
+            figures.append(Figure(f"evaluation-{place}", task, views))
+    return figures
+
+
+def _of_task(task: str, subset: str, metric: str) -> Curve:
+    def curve(record: Record) -> Series:
+        wanted = (task, subset, metric)
+        return evaluated_series(
+            [
+                row
+                for row in record.evaluations
+                if (row["task"], row["subset"], row["metric"]) == wanted and row["step"] is not None
+            ]
+        )
+
+    return curve
+
+
+def _metrics(records: Sequence[Record]) -> list[Figure]:
+    """A figure for each metric; its views are the mean over layers and heads at each kind of site, and each layer."""
+    by_run = [{_key(block): block for block in blocks(record.metrics)} for record in records]
+    every = list({key: block for found in by_run for key, block in found.items()}.values())
+    figures = []
+    for place, (name, own) in enumerate(by_metric(every).items()):
+        layered = len(own) + sum(len(block.layers) for block in own) <= _MOST_VIEWS
+        views = [
+            view
+            for block, title in zip(own, names(own), strict=True)
+            for view in _metric_views(block, title, [found.get(_key(block)) for found in by_run], records, layered)
+        ]
+        figures.append(Figure(f"metric-{place}", name, views, note=about(name)))
+    return figures
+
+
+def _metric_views(
+    block: Block, title: str, of_runs: Sequence[Block | None], records: Sequence[Record], layered: bool
+) -> Iterable[View]:
+    axis = {"title": {"text": label(block.metric)}}
+    curves = [Series([], []) if one is None else one.overall() for one in of_runs]
+    whole = f"{title}, mean of layers" if len(block.layers) > 1 else title
+    traces = _drawn(records, curves, ".6~g")
+    yield View(whole, traces, axis, steps_axis(traces))
+    for layer in block.layers if layered and len(block.layers) > 1 else ():
+        curves = [Series([], []) if one is None else one.of_layer(layer) for one in of_runs]
+        traces = _drawn(records, curves, ".6~g")
+        yield View(f"{title}, layer {layer}", traces, axis, steps_axis(traces))
+
+
+def _key(block: Block) -> tuple[str | None, ...]:
+    return block.metric, block.kind, block.probe, block.against
+
+
+def _traces(records: Sequence[Record], curve: Curve, decimals: str, *, marked: bool = True) -> list[Trace]:
+    return _drawn(records, [curve(record) for record in records], decimals, marked=marked)
+
+
+def _drawn(records: Sequence[Record], curves: Sequence[Series], decimals: str, *, marked: bool = True) -> list[Trace]:
+    """A curve for each run that has one, in its own colour."""
+    return [
+        Trace(title, series, f"series-{run % COLOURS + 1}", decimals, dash=_dash(run), marked=marked, run=run)
+        for run, (title, series) in enumerate(zip(titles(records), curves, strict=True))
+        if series
+    ]

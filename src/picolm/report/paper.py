@@ -1,0 +1,191 @@
+"""Figures for papers: each view as PNG and SVG, one column wide, in colours that everyone tells apart."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from picolm.errors import PicoLMError
+from picolm.report.figures import Drawn, Figure, Trace, View
+from picolm.report.heatmap import HeatMap
+from picolm.report.markup import printable
+from picolm.runs.durable import make_parents, write_bytes
+
+_WIDTH = 3.3
+"""Inches: one column of a page with two."""
+_MAKER = "PicoLM"
+_OKABE_ITO = {
+    "series-1": "#0072B2",
+    "series-2": "#D55E00",
+    "series-3": "#009E73",
+    "series-4": "#CC79A7",
+    "series-5": "#E69F00",
+    "series-6": "#56B4E9",
+    "series-7": "#000000",
+    "series-faint": "#B9D3E6",
+    "ink-soft": "#5A6472",
+}
+_RAMP = ("#440154", "#3B528B", "#21918C", "#35A065", "#7FAE1F")
+_COLOURS = {**_OKABE_ITO, **{f"ramp-{place}": colour for place, colour in enumerate(_RAMP, start=1)}}
+_DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.markersize": 2.5,
+    "legend.frameon": False,
+    # Text stays text in an SVG, and the same figure gives the same file.
+    "svg.fonttype": "none",
+    "svg.hashsalt": _MAKER,
+}
+_MOST_TICKS = 10
+
+
+def write_figures(
+    figures: Sequence[Figure], folder: Path, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> list[Path]:
+    """Draw each view of each figure into a file `NAME.png` (300 dots per inch) and a file `NAME.svg`.
+
+    Args:
+        figures: of a run (`run_figures`) or of several (`comparison_figures`).
+        folder: where; made when it is not there.
+        progress: is told (what, done, total).
+
+    Returns:
+        The files, in the order of the figures.
+
+    Raises:
+        PicoLMError: a file of one of these names is there that PicoLM has not made, or one cannot be written.
+    """
+    import matplotlib as mpl
+
+    views = list(_named(figures))
+    paths = [folder / f"{name}.{ending}" for name, _ in views for ending in ("png", "svg")]
+    for path in paths:
+        if path.exists() and _MAKER.encode() not in path.read_bytes()[:4096]:
+            raise PicoLMError(f"{path} is there, and PicoLM has not made it; choose another folder for --figures")
+    with mpl.rc_context(_STYLE):
+        for place, (name, view) in enumerate(views):
+            progress("figures, PNG and SVG", place, len(views))
+            for ending, content in _drawn(view).items():
+                make_parents(folder / f"{name}.{ending}")
+                write_bytes(folder / f"{name}.{ending}", content)
+    progress("figures, PNG and SVG", len(views), len(views))
+    return paths
+
+
+def _named(figures: Sequence[Figure]) -> Iterator[tuple[str, View]]:
+    taken: set[str] = set()
+    for figure in figures:
+        # What is numbered in the page has its name as its title.
+        numbered = figure.key.startswith(("metric-", "evaluation-"))
+        stem = figure.title if numbered else figure.key.removeprefix("inside-")
+        for view in figure.views:
+            parts = (stem, view.label) if len(figure.views) > 1 or figure.key.startswith("metric-") else (stem,)
+            name = "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", part).strip("-") for part in parts)[:120].lower()
+            number, free = 2, name
+            while free in taken:
+                number, free = number + 1, f"{name}-{number}"
+            taken.add(free)
+            yield free, view
+
+
+def _drawn(view: View) -> dict[str, bytes]:
+    """The view as files, by ending."""
+    from matplotlib.figure import Figure as Sheet
+
+    sheet = Sheet(figsize=(_WIDTH, _height(view.traces)), layout="constrained")
+    axes = sheet.add_subplot()
+    for trace in view.traces:
+        if isinstance(trace, HeatMap):
+            _draw_map(sheet, axes, trace)
+        elif isinstance(trace, Trace):
+            _draw_curve(axes, trace, logarithmic=view.xaxis.get("type") == "log")
+    _dress(axes, view)
+    found = {}
+    for ending, facts in (("png", {"Software": _MAKER}), ("svg", {"Creator": _MAKER, "Date": None})):
+        content = io.BytesIO()
+        sheet.savefig(content, format=ending, dpi=300, metadata=facts)
+        found[ending] = content.getvalue()
+    return found
+
+
+def _height(traces: Sequence[Drawn]) -> float:
+    first = traces[0] if traces else None
+    if isinstance(first, HeatMap):
+        # Rows are read one by one where there are few, a square stays one.
+        return 2.9 if first.square else min(6.0, max(1.6, 0.8 + 0.13 * len(first.rows)))
+    return 2.2 + 0.16 * (len(traces) // 2 if len(traces) > 1 else 0)
+
+
+def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
+    points = trace.series.thinned()
+    # As on the page: step 0 has no place on a logarithmic axis.
+    pairs = [pair for pair in zip(points.steps, points.values, strict=True) if pair[0] > 0 or not logarithmic]
+    axes.plot(
+        [step for step, _ in pairs],
+        [float("nan") if value is None else value for _, value in pairs],
+        color=_COLOURS[trace.colour],
+        linestyle=_DASHES[trace.dash],
+        linewidth=0.6 * trace.width,
+        marker="o" if trace.marked else None,
+        label=_plain(trace.name),
+    )
+
+
+def _draw_map(sheet: Any, axes: Any, drawn: HeatMap) -> None:
+    import numpy as np
+    from matplotlib.colors import LogNorm, Normalize
+
+    values = np.array([[np.nan if value is None else value for value in row] for row in drawn.values], dtype=float)
+    low, high = drawn.bounds
+    image = axes.imshow(
+        values,
+        cmap={"RdBu": "RdBu_r", "Viridis": "viridis"}[drawn.colours],
+        norm=LogNorm(low, high) if drawn.logarithmic else Normalize(low, high),
+        aspect="equal" if drawn.square else "auto",
+        origin="upper" if drawn.square else "lower",
+        interpolation="nearest",
+    )
+    bar = sheet.colorbar(image, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(_plain(drawn.name))
+    for axis, all_names in ((axes.xaxis, drawn.columns), (axes.yaxis, drawn.rows)):
+        places = range(0, len(all_names), -(-len(all_names) // _MOST_TICKS) or 1)
+        axis.set_ticks(list(places), [_plain(all_names[place]) for place in places])
+    if max(map(len, drawn.columns), default=0) > 3:
+        axes.tick_params(axis="x", rotation=45)
+
+
+def _dress(axes: Any, view: View) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for axis, asked, set_scale in (
+        (axes.xaxis, view.xaxis, axes.set_xscale),
+        (axes.yaxis, view.yaxis, axes.set_yscale),
+    ):
+        axis.set_label_text(_plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
+        if asked.get("type") == "log" and axes.lines:
+            set_scale("log")
+            if asked.get("tickformat") == "~g" and asked.get("dtick") == "D2":
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
+    if len(view.traces) > 1:
+        axes.figure.legend(loc="outside upper center", ncols=2)
+
+
+def _plain(value: str) -> str:
+    """A text as Matplotlib shows it as it is: a dollar sign would begin a formula."""
+    return printable(value).replace("$", r"\$")

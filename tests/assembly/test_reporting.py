@@ -1,0 +1,111 @@
+"""What is computed for a page from checkpoints and captures, beside what direct computation gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import picolm
+from picolm.analysis.cka import debiased_cka
+from picolm.assembly import spectra
+from picolm.assembly.reporting import look_inside, report
+from picolm.errors import PicoLMError
+from picolm.report.insides import Insides
+from picolm.runs.captures import capture_path
+from picolm.runs.directory import RunDirectory
+
+CAPTURES = (0, 4, 8, 12)
+
+
+@pytest.fixture
+def run(small_run: dict[str, object], tmp_path: Path) -> RunDirectory:
+    captures = {
+        "capture.at": list(CAPTURES),
+        "capture.activations": ["residual.*", "layers.*.attention.pattern"],
+        "capture.positions": "all",
+        "capture.probes": {"held_out": {"sequences": 3}},
+        "checkpoints.model.at": [0, 6],
+    }
+    return picolm.train(picolm.load_config(None, {**small_run, **captures}), name="seen", runs_dir=tmp_path / "runs")
+
+
+def test_likeness_is_the_cka_of_the_captured_activations(run: RunDirectory) -> None:
+    found = {one.site: one for one in look_inside(run).likeness}
+    assert list(found) == ["residual.0", "residual.1", "residual.2"]
+    probe = load_file(run.path / "captures" / "probes" / "held_out.safetensors")
+    captured = [load_file(capture_path(run.path, step) / "held_out.safetensors") for step in CAPTURES]
+    length = captured[0]["activation/residual.2"].shape[1]
+    real = torch.arange(length) < probe["valid"][:, None]
+    rows = [one["activation/residual.2"][real] for one in captured]
+    expected = [[float(debiased_cka(a, b)) for b in rows] for a in rows]
+    assert found["residual.2"].steps == list(CAPTURES)
+    assert np.allclose(np.array(found["residual.2"].values, dtype=float), expected, atol=1e-9)
+
+
+def test_spectra_are_the_singular_values_of_the_weights(run: RunDirectory) -> None:
+    found = {one.site: one for one in look_inside(run).spectra}
+    one = found["layers.1.mlp.down_proj"]
+    assert one.steps == [0, 4, 6, 8, 12], "each captured step has its checkpoint too"
+    for step, values in zip(one.steps, one.values, strict=True):
+        weights = load_file(run.checkpoint_path(step) / "model.safetensors")
+        matrix = next(tensor for name, tensor in weights.items() if name.endswith("layers.1.mlp.down_proj.weight"))
+        assert values == pytest.approx(np.linalg.svd(matrix.double().numpy(), compute_uv=False).tolist(), rel=1e-9)
+
+
+def test_pictures_are_the_captured_patterns(run: RunDirectory) -> None:
+    pictures = look_inside(run).pictures
+    assert [(one.layer, one.head) for one in pictures] == [(layer, head) for layer in (0, 1) for head in range(4)]
+    captured = load_file(capture_path(run.path, 12) / "held_out.safetensors")
+    pattern = captured["activation/layers.1.attention.pattern"][0, 2].double().numpy()
+    shown = next(one for one in pictures if (one.layer, one.head) == (1, 2))
+    assert shown.step == 12
+    assert np.array_equal(np.array(shown.values, dtype=float), pattern[:32, :32])
+    assert len(set(shown.keys)) == len(shown.keys), "a token that comes twice has two names"
+
+
+def test_what_is_too_large_is_left_out_and_named(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectra, "_MOST_WORK", 32 * 32 * 32)
+    insides = look_inside(run)
+    assert [one.site for one in insides.spectra] == ["layers.0.attention.o_proj", "layers.1.attention.o_proj"]
+    assert any("layers.0.mlp.down_proj, layers.1.mlp.down_proj are left out" in note for note in insides.notes)
+
+
+def test_a_damaged_capture_is_named_and_does_no_further_harm(run: RunDirectory) -> None:
+    (capture_path(run.path, 12) / "held_out.safetensors").unlink()
+    insides = look_inside(run)
+    assert insides.likeness == insides.pictures == []
+    assert insides.spectra
+    assert any("held_out.safetensors" in note for note in insides.notes)
+
+
+def test_run_without_checkpoints_has_nothing_inside(tmp_path: Path) -> None:
+    assert look_inside(RunDirectory.create(tmp_path / "fresh", {})) == Insides()
+
+
+def test_report_writes_page_and_figures_of_one_run_and_of_several(run: RunDirectory, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def tell(*what: Any) -> None:
+        told.append(what)
+
+    page = report([run.path], figures=tmp_path / "figures", progress=tell)
+    assert page == run.path / "report.html"
+    for part in ("CKA of each step with each", "Singular values over time", "Attention"):
+        assert part in page.read_text()
+    assert {"cka-residual-2.svg", "spectra-layers-0-attention-o_proj.png", "loss-linear-steps.svg"} <= {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
+    assert {what.partition(", ")[2] for what, done, total in told if done == total} == {
+        *("CKA of steps", "spectra", "attention", "PNG and SVG")
+    }
+    other = RunDirectory.create(tmp_path / "other", {"config": {}})
+    both = report([run.path, other.path], out=tmp_path / "both.html")
+    assert "Comparison of runs" in both.read_text()
+
+
+def test_a_run_that_is_not_there_is_named(run: RunDirectory) -> None:
+    with pytest.raises(PicoLMError, match=r"there is no run .*sen; did you mean 'seen'"):
+        report([run.path.parent / "sen"])
