@@ -84,7 +84,7 @@ def ov_concatenated(v_proj: Tensor, o_proj: Tensor, geometry: Geometry) -> Facto
     if geometry.group == 1:
         return Factors(o_proj, v_proj)
     # Sums in half precision would be rounded once more.
-    heads = _precise(o_proj).unflatten(-1, (geometry.n_kv_heads, geometry.group, geometry.head_dim))
+    heads = _precise(o_proj).reshape(*o_proj.shape[:-1], geometry.n_kv_heads, geometry.group, geometry.head_dim)
     return Factors(heads.sum(-2).flatten(-2), _precise(v_proj))
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import rankdata
 
 from picolm.analysis.convergence import Crossing, mean_shortfall, settled_above
 from picolm.analysis.recipe import HIGH_GRADIENT_SHARE, HIGH_WEIGHT_PER, Recipe
@@ -108,7 +107,7 @@ def associations_of(layers: pl.DataFrame, recipe: Recipe) -> list[Association]:
 
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float | None:
     """Rank correlation with ties; infinities are ranked too. None where one side is constant."""
-    return _pearson(rankdata(np.asarray(x)), rankdata(np.asarray(y)))
+    return _pearson(*(pl.Series(np.asarray(side, dtype=np.float64)).rank("average").to_numpy() for side in (x, y)))
 
 
 def matthews(x: Sequence[bool], y: Sequence[bool]) -> float | None:
