@@ -111,7 +111,7 @@ def test_captured_activations_equal_a_forward(run: Path) -> None:
     assert found[4, "cka", "residual.2", None, "held_out"] == pytest.approx(debiased_cka(first, last).item(), abs=1e-5)
     assert found[8, "cka", "residual.2", None, "held_out"] == pytest.approx(1.0)
     # The batches of step 4 and 8 hold other texts: nothing to compare.
-    assert not any(name == "cka" and shown == "train" for _, name, _, _, shown in found)
+    assert not any(step == 4 and name == "cka" and shown == "train" for step, name, _, _, shown in found)
     rows = {(row["step"], row["metric"]): row["against"] for row in table.to_dicts() if row["site"] == "residual.2"}
     assert rows[4, "cka"] == "step 8"
     # Rows are of unequal length: each query counts once, wherever it stands.
@@ -151,8 +151,8 @@ def test_noise_of_gradients_is_that_of_single_rows(run: Path) -> None:
     source = open_source(run)
     probe, subject, name = source.probe("held_out"), source.snapshot(8).subject(), "layers.0.attention.v_proj"
     assert probe is not None
-    rows = torch.stack([look(subject, probe.rows(slice(at, at + 1)), gradients=[name]).gradients[name].flatten().double()
-                        for at in range(3)])  # fmt: skip
+    single = [look(subject, probe.rows(slice(at, at + 1)), gradients=[name]).gradients[name] for at in range(3)]
+    rows = torch.stack([gradient.flatten().double() for gradient in single])
     trace = ((rows - rows.mean(0)) ** 2).sum() / 2
     assert found["noise_scale.trace"] == pytest.approx(trace.item(), rel=1e-4)
     with pytest.raises(PicoLMError, match=r"no gradients? of|no gradients of single rows"):

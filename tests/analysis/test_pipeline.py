@@ -1,4 +1,4 @@
-"""The pipeline: what was measured is read, what was changed or damaged is measured again, nothing foreign is touched."""
+"""The pipeline: what was measured is read, what changed or was damaged measured again, nothing foreign touched."""
 
 from __future__ import annotations
 

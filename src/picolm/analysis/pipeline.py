@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from picolm.analysis.comparison import Comparison, compared_with
+from picolm.analysis.counter import Counter, Progress
 from picolm.analysis.measure import Measuring
 from picolm.analysis.plan import Plan, There, asks_for_probe, is_pattern, make_plan, starred
 from picolm.analysis.probe import Probe
@@ -30,13 +30,6 @@ from picolm.runs.digest import sha256_of_bytes, sha256_of_file, sha256_of_json
 from picolm.runs.tables import Measured
 
 _HINT = " (activations and gradients are there where the run captured them, or on a text: --probe FILE)"
-
-
-class Progress(Protocol):
-    """Told how far an analysis is."""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` sites are done, of all steps together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class Analysis:
         Raises:
             PicoLMError: a file is damaged, or the disk is full.
         """
-        counter = _Counter(progress, f"{self.source.path.name}, {len(self.steps)} steps", self._total)
+        counter = Counter(progress, f"{self.source.path.name}, {len(self.steps)} steps", self._total)
         with _one_thread_each(), ThreadPoolExecutor(max_workers=workers(len(self.steps))) as pool:
             futures = [pool.submit(self._step, step, again, counter) for step in self.steps]
             try:
@@ -129,11 +122,21 @@ class Analysis:
                 raise
         return [row for future in futures for row in future.result()]
 
+    def without_values(self, rows: Sequence[Measured]) -> list[str]:
+        """The metrics that gave nothing at any step, as where there was no step to compare with.
+
+        Args:
+            rows: what was measured.
+        """
+        found = {row.metric.partition(".")[0] for row in rows}
+        of = (*self.plan.weights.values(), *self.plan.gradients.values(), *self.plan.activations.values())
+        return [name for name in dict.fromkeys(one.name for metrics in of for one in metrics) if name not in found]
+
     @property
     def _total(self) -> int:
         return len(self.steps) * self.plan.n_sites
 
-    def _step(self, step: int, again: bool, counter: _Counter) -> list[Measured]:
+    def _step(self, step: int, again: bool, counter: Counter) -> list[Measured]:
         counter.step(0)
         content = sha256_of_json([self.measuring.content(step), code_digest()])
         part = None if self.folder is None else AnalysisPart(self.folder, step, self._asked)
@@ -208,45 +211,6 @@ def code_digest() -> str:
     return sha256_of_bytes("".join(sha256_of_file(file) for file in files).encode())
 
 
-class _Counter:
-    """Counts sites of all threads together, and ends their work when it was interrupted."""
-
-    def __init__(self, progress: Progress | None, phase: str, total: int) -> None:
-        self._progress, self._phase, self._total = progress, phase, total
-        self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._whole = self._told = 0
-        self._partial: dict[int, int] = {}
-
-    def site(self, count: int) -> None:
-        """Take note of sites of the step that this thread is at."""
-        self._tell(partial=count)
-
-    def step(self, count: int) -> None:
-        """Take note that this thread's step is done, all `count` sites of it; 0: that it begins."""
-        self._tell(whole=count)
-
-    def stop(self) -> None:
-        """End the work of all threads at their next site."""
-        self._stopped.set()
-
-    def _tell(self, partial: int = 0, whole: int = 0) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
-        thread = threading.get_ident()
-        with self._lock:
-            # A step that was there already is told at once, one that has several probes no more than its sites.
-            self._partial[thread] = self._partial.get(thread, 0) + partial if not whole else 0
-            self._whole += whole
-            done = min(self._whole + sum(self._partial.values()), self._total)
-            if self._progress is not None and done > self._told:
-                self._told = done
-                self._progress(self._phase, done, self._total)
-
-
-class _StoppedError(Exception):
-    """Another thread failed, or the user interrupted."""
-
-
 def _first_error(futures: Sequence[Future[list[Measured]]]) -> None:
     waiting = set(futures)
     while waiting:
@@ -299,12 +263,24 @@ def _steps_of(source: Source, plan: Plan, sights: Sights | None) -> list[int]:
 
 
 def _refuse_other_shapes(source: Source, comparison: Comparison, plan: Plan) -> None:
-    # Activations of unlike widths can be compared, matrices cannot.
-    if comparison.source.geometry != source.geometry and plan.takes("matrix_pair"):
-        raise PicoLMError(
-            f"{comparison.source.path} is a model of another shape than {source.path}: their matrices cannot be "
-            "compared"
-        )
+    """Activations of unlike widths can be compared, matrices and heads cannot."""
+    other = comparison.source
+    if other is source or not plan.takes("matrix_pair", "activation_pair"):
+        return
+    own, theirs = source.geometry, other.geometry
+    heads = [(of.n_heads, of.n_kv_heads, of.head_dim) for of in (own, theirs)]
+    if heads[0] != heads[1] and plan.has_heads:
+        raise PicoLMError(f"{other.path} has other attention heads than {source.path}: they cannot be compared")
+    if not plan.takes("matrix_pair"):
+        return
+    shapes, there = (suite.snapshot(suite.steps[-1]).shapes for suite in (source, other))
+    for name in dict.fromkeys(name for site in (*plan.weights, *plan.gradients) for name in site.parts):
+        if there.get(name) != shapes[name]:
+            found = f"of shape {list(there[name])}" if name in there else "not there"
+            raise PicoLMError(
+                f"{other.path} is a model of another shape than {source.path}: its matrix '{name}' is {found}, "
+                f"not {list(shapes[name])}"
+            )
 
 
 def _refuse_other_target(folder: Path, source: Source) -> None:

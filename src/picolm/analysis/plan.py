@@ -72,6 +72,12 @@ class Plan:
         return any(one.takes in kinds for metrics in of for one in metrics)
 
     @property
+    def has_heads(self) -> bool:
+        """Whether any site is made from several matrices, as circuits of heads are."""
+        made = any(len(site.parts) > 1 for site in (*self.weights, *self.gradients))
+        return made or any(site.weights for site in self.activations)
+
+    @property
     def n_sites(self) -> int:
         """How many sites are looked at."""
         return len(self.weights) + len(self.gradients) + len(self.activations)

@@ -5,7 +5,9 @@ Factors of circuits stay factors: only a metric that takes the matrix itself has
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from picolm.analysis.spectrum import Spectrum, product_spectrum, spectrum
 
 _ELEMENTS_AT_ONCE = 2**23
 """Of a stack, products included: 64 MiB in float64."""
+_LARGE = threading.Lock()
+"""Held for a matrix that is larger by itself: two embeddings at once, and their copies, would fill a small machine."""
 
 
 def stacked_values(
@@ -34,19 +38,31 @@ def stacked_values(
         (label, metric, its name or `name.value` where it gives several values, the value).
     """
     for labels in _alike(matrices, metrics):
-        own = _stacked([matrices[label] for label in labels])
-        singular: Spectrum | None = None
-        for one in metrics[labels[0]]:
-            if one.takes == "spectrum":
-                singular = _spectrum(own) if singular is None else singular
-                yield from _named(labels, one, one.function(singular))
-            elif one.takes == "matrix_pair":
-                there = [label for label in labels if label in others]
-                for label in there:
+        is_large = sum(_elements(matrices[label], False) for label in labels) > _ELEMENTS_AT_ONCE
+        with _LARGE if is_large else nullcontext():
+            found = list(_of_stack(labels, matrices, others, metrics[labels[0]]))
+        yield from found
+
+
+def _of_stack(
+    labels: Sequence[str],
+    matrices: Mapping[str, Tensor | Factors],
+    others: Mapping[str, Tensor | Factors],
+    metrics: Sequence[Metric],
+) -> Iterator[tuple[str, Metric, str, float]]:
+    own = _stacked([matrices[label] for label in labels])
+    singular: Spectrum | None = None
+    for one in metrics:
+        if one.takes == "spectrum":
+            singular = _spectrum(own) if singular is None else singular
+            yield from _named(labels, one, one.function(singular))
+        elif one.takes == "matrix_pair":
+            for label in labels:
+                if label in others:
                     pair = _matrix(matrices[label])[None], _matrix(others[label])[None]
                     yield from _named([label], one, one.function(*pair))
-            else:
-                yield from _named(labels, one, one.function(_matrix(own)))
+        else:
+            yield from _named(labels, one, one.function(_matrix(own)))
 
 
 def _alike(matrices: Mapping[str, Tensor | Factors], metrics: Mapping[str, Sequence[Metric]]) -> Iterator[list[str]]:
@@ -74,7 +90,8 @@ def _elements(matrix: Tensor | Factors, formed: bool) -> int:
 def _stacked(matrices: Sequence[Tensor | Factors]) -> Tensor | Factors:
     tensors = [matrix for matrix in matrices if isinstance(matrix, Tensor)]
     if tensors:
-        return torch.stack(tensors)
+        # One alone, such as an embedding, is not copied.
+        return torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]
     factors = [matrix for matrix in matrices if isinstance(matrix, Factors)]
     return Factors(torch.stack([one.left for one in factors]), torch.stack([one.right for one in factors]))
 

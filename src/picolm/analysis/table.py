@@ -14,8 +14,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from picolm.analysis.counter import Progress
 from picolm.analysis.opening import open_source
-from picolm.analysis.pipeline import Analysis, Progress, Request, folder_of
+from picolm.analysis.pipeline import Analysis, Request, folder_of
 from picolm.analysis.probe_text import LENGTH, ROWS
 from picolm.errors import PicoLMError
 from picolm.runs.analyses import FOLDER

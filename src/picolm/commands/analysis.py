@@ -106,6 +106,10 @@ def analyze(
     with EvaluationProgress(messages()) as progress:
         for analysis in analyses:
             rows.append(analysis.rows(again=again, progress=progress))
+    for analysis, found in zip(analyses, rows, strict=True):
+        for name in analysis.without_values(found):
+            sentence = f"{analysis.source.path}: '{name}' has no value: what it needs is there at none of the steps"
+            messages().print(sentence, highlight=False, markup=False, soft_wrap=True)
     if as_json:
         print_json([_described(*one) for one in zip(analyses, rows, strict=True)])
         return
