@@ -17,8 +17,9 @@ from typing import Any
 
 import polars as pl
 
+from picolm.analysis.counter import Progress
 from picolm.analysis.opening import open_source
-from picolm.analysis.pipeline import Analysis, Progress, Request, folder_of, sites_of
+from picolm.analysis.pipeline import Analysis, Request, folder_of, sites_of
 from picolm.analysis.probe_text import LENGTH, probe_of_text
 from picolm.analysis.recipe import Recipe, recipe
 from picolm.analysis.settling import PARTS, Association, associations_of, curves_of, early_step, layers_of
@@ -200,9 +201,11 @@ def _suite(
         raise PicoLMError(
             f"no probe of {source.path} was shown the same rows at several steps: name a text, --probe FILE"
         )
-    names = compared["probe"].unique(maintain_order=True).to_list()
+    # A training batch is another one at each step: it is compared with itself alone.
+    shown = compared["probe"].value_counts().sort(["count", "probe"], descending=[True, False])
+    names = shown["probe"].to_list()
     if len(names) > 1:
-        notes = [*notes, f"{source.path}: of the probes {', '.join(names)} the first is taken"]
+        notes = [*notes, f"{source.path}: of the probes {', '.join(names)}, {names[0]} is taken"]
     curves = curves_of(table, names[0])
     earlier = [step for step in compared["step"].unique() if step < final]
     share = chosen.early_share
