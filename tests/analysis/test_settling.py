@@ -80,11 +80,11 @@ def test_correlations_equal_counts_and_differences_of_ranks() -> None:
     margins = (both + only_early) * (both + only_high) * (neither + only_early) * (neither + only_high)
     expected = (both * neither - only_early * only_high) / math.sqrt(margins)
     assert matthews(early, high) == pytest.approx(expected)
-    assert matthews([True, True], [True, False]) is None
+    assert matthews([True, True, True], [True, False, True]) is None
     x, y = [3.0, 1.0, math.inf, 2.0, 7.0], [0.2, 0.9, 0.1, 0.8, 0.4]
     differences = np.array([3, 1, 5, 2, 4]) - np.array([2, 5, 1, 4, 3])
     assert spearman(x, y) == pytest.approx(1 - 6 * (differences**2).sum() / (5 * 24))
-    assert spearman([1.0, 1.0], [1.0, 2.0]) is None
+    assert spearman([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None and spearman([1.0, 2.0], [1.0, 2.0]) is None
 
 
 def test_values_that_are_not_defined_are_left_out_of_curves() -> None:

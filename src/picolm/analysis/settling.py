@@ -32,7 +32,7 @@ class Association:
         rank_of: `weights` or `gradients`.
         measure: `spearman`, of the steps of settling and the ranks at the end (below 0: layers of a larger rank settle
             earlier; those that never settle are last, tied); or `mcc`, of early and high (above 0: the same).
-        value: from -1 to 1; None where one side is the same in all layers.
+        value: from -1 to 1; None where one side is the same in all layers, or there are fewer than three.
         n: layers. They are neighbours in one model and no independent sample.
     """
 
@@ -106,12 +106,12 @@ def associations_of(layers: pl.DataFrame, recipe: Recipe) -> list[Association]:
 
 
 def spearman(x: npt.ArrayLike, y: npt.ArrayLike) -> float | None:
-    """Rank correlation with ties; infinities are ranked too. None where one side is constant."""
+    """Rank correlation with ties; infinities are ranked too. None as in `Association`."""
     return _pearson(*(pl.Series(np.asarray(side, dtype=np.float64)).rank("average").to_numpy() for side in (x, y)))
 
 
 def matthews(x: Sequence[bool], y: Sequence[bool]) -> float | None:
-    """Matthews' correlation of two yes-or-no properties; None where one of them is the same everywhere."""
+    """Matthews' correlation of two yes-or-no properties; None as in `Association`."""
     return _pearson(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))
 
 
@@ -180,7 +180,8 @@ def _finite(value: float) -> float | None:
 
 
 def _pearson(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float | None:
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    # Of two points it is 1 or -1, whatever they are.
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(x, y)[0, 1])
 

@@ -137,7 +137,11 @@ def converge(
     _refuse_same_names(sources)
     # All of them before the first is measured: a mistake in the last one would be found hours later.
     prepared = [_prepared(one, chosen, probe, steps, (probe_rows, probe_length), output) for one in sources]
-    return Convergence(chosen, [_suite(*one, chosen, again, progress) for one in prepared])
+    suites = []
+    while prepared:
+        # Not kept: once measured, each holds the final model of its suite.
+        suites.append(_suite(*prepared.pop(0), chosen, again, progress))
+    return Convergence(chosen, suites)
 
 
 def _prepared(

@@ -61,7 +61,7 @@ def _sentence(association: Association) -> str:
         pair = f"step of settling and rank of {association.rank_of} at the end: Spearman"
     else:
         pair = f"early, and high rank of {association.rank_of}: Matthews"
-    value = "not defined, as all layers are alike" if association.value is None else f"{association.value:.2f}"
+    value = "not defined: all layers are alike, or too few" if association.value is None else f"{association.value:.2f}"
     return f"{what}{pair} {value}"
 
 
