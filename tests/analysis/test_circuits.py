@@ -151,3 +151,16 @@ def test_circuits_are_batched_over_leading_dimensions() -> None:
         alone = ov_concatenated(v[2, 4], o[2, 4], g) if head is None else ov_circuit(v[2, 4], o[2, 4], g, head)
         torch.testing.assert_close(factors.product()[2, 4], alone.product())
         torch.testing.assert_close(factors.core()[2, 4], alone.core())
+
+
+def test_heads_that_share_values_add_no_rank_to_their_layer() -> None:
+    g = geometry(6, 2, 3)
+    v, o = drawn(0, 6, WIDTH), drawn(1, WIDTH, 18)
+    factors = ov_concatenated(v, o, g)
+    assert factors.left.shape == (WIDTH, 6) and factors.right.shape == (6, WIDTH)
+    assert int(torch.linalg.matrix_rank(factors.product())) == 6
+    # Half-precision columns are added up in float32: sums of 3 of them need more digits than they have.
+    half = o.bfloat16()
+    exact = half.double() @ v.bfloat16().double().view(2, 1, 3, WIDTH).expand(2, 3, 3, WIDTH).reshape(18, WIDTH)
+    rounded = ov_concatenated(v.bfloat16(), half, g)
+    torch.testing.assert_close(rounded.left.double() @ rounded.right.double(), exact, rtol=1e-6, atol=1e-6)

@@ -16,7 +16,7 @@ SHAPES: dict[Takes, tuple[tuple[int, ...], ...]] = {
     "activations": ((40, 6),),
     "activation_pair": ((40, 6), (40, 5)),
 }
-NAMES = [name for name in REGISTRY if metric(name).takes in SHAPES]
+NAMES = [name for name in (*REGISTRY, "per_top_5") if metric(name).takes in SHAPES]
 
 
 def stack_for(name: str, size: int = 3) -> list[Tensor]:
@@ -92,3 +92,15 @@ def test_what_is_empty_or_of_another_form_is_refused(name: str) -> None:
     if metric(name).takes == "activation_pair":
         with pytest.raises(PicoLMError, match=r"must be of the same rows, .* not \[40, 6\] and \[39, 5\]"):
             metric(name).function(inputs[0], inputs[1][:-1])
+
+
+def test_the_number_of_a_family_is_part_of_its_name() -> None:
+    matrix = torch.diag(torch.tensor([8.0, 4.0, 4.0, 1.0, 0.5], dtype=torch.float64))
+    # Of shares 1/2, 1/4, 1/4 the entropy is 1.5 ln 2.
+    found = metric("per_top_3").function(matrix)
+    assert isinstance(found, Tensor) and float(found) == pytest.approx(2**1.5 / 3)
+    with pytest.raises(PicoLMError, match="1 to 5 can be taken, not 6"):
+        metric("per_top_6").function(matrix)
+    for name in ("per_top_0", "per_top_", "per_top_x"):
+        with pytest.raises(PicoLMError, match=f"there is no metric '{name}'"):
+            metric(name)

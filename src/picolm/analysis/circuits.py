@@ -70,7 +70,8 @@ def ov_circuit(v_proj: Tensor, o_proj: Tensor, geometry: Geometry, head: int) ->
 def ov_concatenated(v_proj: Tensor, o_proj: Tensor, geometry: Geometry) -> Factors:
     """All heads of a layer at once, W_O W_V, as in Diehl Martinez et al. (2024): the sum of the heads' OV circuits.
 
-    It is what attention would do if every head looked at the same token. Value heads that are shared are repeated.
+    It is what attention would do if every head looked at the same token. Query heads that share a value head are added
+    up first: the product is the same, and its factors say what its rank can be.
 
     Args:
         v_proj: [..., K C, D].
@@ -78,9 +79,13 @@ def ov_concatenated(v_proj: Tensor, o_proj: Tensor, geometry: Geometry) -> Facto
         geometry: of the model.
 
     Returns:
-        Factors [..., D, H C] and [..., H C, D].
+        Factors [..., D, K C] and [..., K C, D].
     """
-    return Factors(o_proj, _repeated(v_proj, geometry))
+    if geometry.group == 1:
+        return Factors(o_proj, v_proj)
+    # Sums in half precision would be rounded once more.
+    heads = _precise(o_proj).reshape(*o_proj.shape[:-1], geometry.n_kv_heads, geometry.group, geometry.head_dim)
+    return Factors(heads.sum(-2).flatten(-2), _precise(v_proj))
 
 
 def qk_circuit(q_proj: Tensor, k_proj: Tensor, geometry: Geometry, head: int) -> Factors:

@@ -98,16 +98,26 @@ REGISTRY: dict[str, str] = {
 }
 """Where each metric stands, as `module:CONSTANT`; loaded when it is asked for."""
 
+FAMILIES: dict[str, str] = {"per_top_": "picolm.analysis.rank:per_of_top"}
+"""Metrics whose names end with a number (`per_top_64`): what makes one, as `module:function`."""
+
 
 def metric(name: str) -> Metric:
     """Look up a metric.
 
     Args:
-        name: one of `REGISTRY`.
+        name: one of `REGISTRY`, or of `FAMILIES` with a number behind.
 
     Raises:
         PicoLMError: there is none of that name; the nearest is named.
     """
+    for stem, place in FAMILIES.items():
+        number = name.removeprefix(stem)
+        if name.startswith(stem) and number.isdecimal() and int(number) > 0:
+            module, _, function = place.partition(":")
+            made = getattr(import_module(module), function)(int(number))
+            assert isinstance(made, Metric) and made.name == name, f"{place} does not make the metric '{name}'"
+            return made
     if name not in REGISTRY:
         raise PicoLMError(f"there is no metric '{name}'{nearest(name, REGISTRY)}")
     module, _, constant = REGISTRY[name].partition(":")

@@ -11,6 +11,8 @@ for noise of its shape (`random_matrices`), at which initialisation begins.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -161,6 +163,17 @@ def _relative(known: Spectrum) -> Tensor:
 
 def _shares(values: Tensor) -> Tensor:
     return values / values.sum(-1, keepdim=True)
+
+
+def per_of_top(top: int) -> Metric:
+    """The metric `per_top_K`: PER of the K largest singular values, over K, as in the published main figure.
+
+    Args:
+        top: K, there the width of a head; a matrix of lower rank is refused when it is measured.
+    """
+    function = partial(proportional_effective_rank, top=top)
+    summary = f"PER of the {top} largest singular values alone, over {top}."
+    return Metric(f"per_top_{top}", "spectrum", function, (0.0, 1.0), summary)
 
 
 _ANY = (1.0, float("inf"))
