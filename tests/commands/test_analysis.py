@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import picolm
 from picolm.analysis.metric import REGISTRY
 from picolm.analysis.table import read_table
 from picolm.commands.analysis import _patterns
@@ -19,42 +18,8 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def analyze(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        from picolm.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["picolm", "analyze", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = {
-        "data.sources": [str(corpus)],
-        "data.cache": str(tmp_path_factory.getbasetemp() / "cache"),
-        "data.sequence_length": 32,
-        "data.validation_fraction": 0.1,
-        "tokenizer.vocab_size": 300,
-        "model.d_model": 32,
-        "model.n_layers": 2,
-        "model.n_heads": 4,
-        "model.d_ffn": 48,
-        "model.max_length": 64,
-        "schedule.warmup_steps": 1,
-        "training.steps": 3,
-        "training.batch_size": 4,
-        "training.device": "cpu",
-        "samples.max_tokens": 5,
-        "checkpoints.model.per_doubling": 0,
-        "checkpoints.model.at": [0, 3],
-    }
-    return picolm.train(picolm.load_config(None, values), name="run", runs_dir=tmp_path_factory.mktemp("runs")).path
+def analyze(call: Call) -> Call:
+    return partial(call, "analyze")
 
 
 def test_the_table_on_screen_and_the_json_are_those_on_disk(run: Path, analyze: Call, tmp_path: Path) -> None:
@@ -68,7 +33,7 @@ def test_the_table_on_screen_and_the_json_are_those_on_disk(run: Path, analyze: 
     assert f"{mean:.4g}" in out
     code, out, _ = analyze(*asked, "--json")
     (found,) = json.loads(out)
-    assert code == 0 and found["rows"] == table.to_dicts() and len(found["rows"]) == 2 * 2 * (8 + 1)
+    assert code == 0 and found["rows"] == table.to_dicts() and len(found["rows"]) == 2 * 3 * (8 + 1)
 
 
 def test_several_targets_and_a_probe(run: Path, analyze: Call, tmp_path: Path) -> None:
@@ -80,7 +45,7 @@ def test_several_targets_and_a_probe(run: Path, analyze: Call, tmp_path: Path) -
     code, out, error = analyze(str(run), str(model), *asked, *shown, "--json")
     assert code == 0, error
     both = json.loads(out)
-    assert [{row["step"] for row in one["rows"]} for one in both] == [{0, 3}, {3}]
+    assert [{row["step"] for row in one["rows"]} for one in both] == [{0, 2, 3}, {3}]
     assert {row["probe"] for row in both[0]["rows"]} == {"text.txt"}
     assert [row for row in both[0]["rows"] if row["step"] == 3] == both[1]["rows"]
     assert read_table(tmp_path / "out" / "run").height == len(both[0]["rows"])

@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import picolm
 from picolm.analysis.tending import converge as library
 
 Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def converge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        from picolm.cli import main
-
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", ["picolm", "converge", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        printed = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    values = {
-        "data.sources": [str(corpus)],
-        "data.cache": str(tmp_path_factory.getbasetemp() / "cache"),
-        "data.sequence_length": 32,
-        "tokenizer.vocab_size": 300,
-        "model.d_model": 32,
-        "model.n_layers": 2,
-        "model.n_heads": 4,
-        "model.d_ffn": 48,
-        "model.max_length": 64,
-        "schedule.warmup_steps": 1,
-        "training.steps": 3,
-        "training.batch_size": 4,
-        "training.device": "cpu",
-        "samples.max_tokens": 5,
-        "checkpoints.model.per_doubling": 0,
-        "checkpoints.model.at": [0, 2, 3],
-    }
-    return picolm.train(picolm.load_config(None, values), name="run", runs_dir=tmp_path_factory.mktemp("runs")).path
+def converge(monkeypatch: pytest.MonkeyPatch, call: Call) -> Call:
+    monkeypatch.setenv("COLUMNS", "200")
+    return partial(call, "converge")
 
 
 @pytest.fixture
