@@ -114,19 +114,34 @@ class Measuring:
     def _gradients(
         self, step: int, eye: Eye, other: Eye | None, against: str | None, probe: str, tick: Tick
     ) -> Iterator[Measured]:
-        for site, metrics in self.plan.gradients.items():
-            label = gradient_label(site)
-            of_mean = tuple(one for one in metrics if one.takes != "gradients")
-            there = eye.gradients(probe, [site]) if of_mean else {}
-            is_compared = other is not None and probe in other.probes and _compares(of_mean)
-            before = other.gradients(probe, [site]) if other is not None and is_compared else {}
-            for _, one, name, value in stacked_values(there, before, {site.label: of_mean}):
-                yield _row(step, name, site, label, probe, value, against if _compares([one]) else None)
-            for one in metrics:
-                if one.takes == "gradients":
-                    for name, values in named(one, one.function(eye.row_gradients(probe, site))):
-                        yield _row(step, name, site, label, probe, float(values), None)
-            tick(1)
+        if not self.plan.gradients:
+            return
+        shapes = self.source.snapshot(self.source.steps[-1]).shapes
+        # All gradients of a portion come from one pass through the model.
+        for sites in _portions(list(self.plan.gradients), shapes):
+            labels = {site.label: gradient_label(site) for site in sites}
+            places = {site.label: site for site in sites}
+            of_mean = {site.label: self._gradient_metrics(site, of_rows=False) for site in sites}
+            asked = [site for site in sites if of_mean[site.label]]
+            there = eye.gradients(probe, asked) if asked else {}
+            pairs = [site for site in asked if _compares(of_mean[site.label])]
+            is_compared = other is not None and probe in other.probes and pairs
+            before = other.gradients(probe, pairs) if other is not None and is_compared else {}
+            for name, one, full, value in stacked_values(there, before, of_mean):
+                yield _row(step, full, places[name], labels[name], probe, value, against if _compares([one]) else None)
+            for site in sites:
+                yield from self._row_gradients(step, eye, site, probe)
+            tick(len(sites))
+
+    def _row_gradients(self, step: int, eye: Eye, site: MatrixSite, probe: str) -> Iterator[Measured]:
+        metrics = self._gradient_metrics(site, of_rows=True)
+        rows = eye.row_gradients(probe, site) if metrics else None
+        for one in metrics:
+            for name, value in named(one, one.function(rows)):
+                yield _row(step, name, site, gradient_label(site), probe, float(value), None)
+
+    def _gradient_metrics(self, site: MatrixSite, *, of_rows: bool) -> tuple[Metric, ...]:
+        return tuple(one for one in self.plan.gradients[site] if (one.takes == "gradients") == of_rows)
 
     def _activations(
         self, step: int, eye: Eye, other: Eye | None, against: str | None, probe: str, tick: Tick

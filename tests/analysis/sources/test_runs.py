@@ -1,6 +1,7 @@
 """PicoLM runs: what is computed anew equals what the run captured, and damage is named."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_a_run_whose_attention_stops_at_documents_is_shown_them(
     assert whole is not None and whole.documents is None
 
 
-def test_damage_of_runs_is_named(run: Path, tmp_path: Path) -> None:
+def test_what_is_damaged_is_named_and_left_out(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     weights = copy / "checkpoints" / "step-00000004" / "model.safetensors"
@@ -136,13 +137,16 @@ def test_damage_of_runs_is_named(run: Path, tmp_path: Path) -> None:
     captured = copy / "captures" / "step-00000004" / "held_out.safetensors"
     captured.write_bytes(captured.read_bytes() + b"more")
     source = open_source(copy)
-    assert source.steps == (4, 8)
-    assert source.notes == (f"{copy / 'checkpoints' / 'step-00000000'} is left out: its manifest.json cannot be read",)
-    with pytest.raises(PicoLMError, match=r"model\.safetensors has \d+ bytes, the manifest says"):
+    assert source.steps == (8,) and source.capture_steps == (8,)
+    first, second, third = source.notes
+    assert first.startswith(f"{copy / 'checkpoints' / 'step-00000000'} is left out: ") and "manifest.json" in first
+    assert re.search(r"step-00000004 is left out: .*model\.safetensors has \d+ bytes, the manifest says", second)
+    assert re.search(r"step-00000004 is left out: .*held_out\.safetensors has \d+ bytes, the manifest says", third)
+    with pytest.raises(PicoLMError, match="has no checkpoint of step 4; it has: 8"):
         source.snapshot(4)
-    with pytest.raises(PicoLMError, match=r"held_out\.safetensors has \d+ bytes, the manifest says"):
-        source.capture(4)
-    with pytest.raises(PicoLMError, match="has no checkpoint of step 5; it has: 4, 8"):
+    with pytest.raises(PicoLMError, match=r"model\.safetensors has \d+ bytes, the manifest says"):
+        open_source(weights.parent)
+    with pytest.raises(PicoLMError, match="has no checkpoint of step 5; it has: 8"):
         source.snapshot(5)
     with pytest.raises(PicoLMError, match="has no probe 'heldout'; did you mean 'held_out'"):
         source.probe("heldout")

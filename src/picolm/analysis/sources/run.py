@@ -32,24 +32,32 @@ class RunSource(Source):
     kind = "PicoLM run"
 
     def __init__(self, path: Path, *, only: int | None = None) -> None:
-        """Open a run; its checkpoints are looked at when they are asked for.
+        """Open a run: what is damaged, as far as names and sizes of files tell, is left out with a note.
 
         Args:
             path: the run directory.
             only: the step that alone counts; None: all.
 
         Raises:
-            PicoLMError: it is no run, or it has neither a checkpoint nor a capture.
+            PicoLMError: it is no run, or it has neither a checkpoint nor a capture that is whole.
         """
         self.path, self.run = path, RunDirectory.open(path)
-        there = {checkpoint.step: checkpoint for checkpoint in self.run.checkpoints}
-        self._checkpoints = {step: item for step, item in there.items() if only in (None, step)}
+        candidates = {item.step: item.path for item in self.run.candidates() if only in (None, item.step)}
+        captures = {step: capture_path(path, step) for step in _capture_steps(path) if only in (None, step)}
+        damage = {
+            folder: found[0] for folder in (*candidates.values(), *captures.values()) if (found := _damage(folder))
+        }
+        self._checkpoints = {step: folder for step, folder in candidates.items() if folder not in damage}
         self.steps = tuple(self._checkpoints)
-        self.capture_steps = tuple(step for step in _capture_steps(path) if only in (None, step))
-        damaged = [item.path for item in self.run.candidates() if item.step not in there]
-        self.notes = tuple(f"{item} is left out: its {MANIFEST} cannot be read" for item in damaged)
+        self.capture_steps = tuple(step for step, folder in captures.items() if folder not in damage)
+        self.notes = tuple(f"{folder} is left out: {sentence}" for folder, sentence in damage.items())
         if not self.steps and not self.capture_steps:
-            raise PicoLMError(f"run {path} has neither a checkpoint nor a capture yet")
+            why = (
+                f"has nothing whole: {next(iter(damage.values()))}"
+                if damage
+                else "has neither a checkpoint nor a capture yet"
+            )
+            raise PicoLMError(f"run {path} {why}")
         self.geometry = geometry_of(self.config, "picolm")
 
     @cached_property
@@ -82,16 +90,11 @@ class RunSource(Source):
     @property
     def tokenizer(self) -> Path | None:
         """As `Source.tokenizer`."""
-        file = self._checkpoints[self.steps[-1]].path / "tokenizer.json" if self.steps else None
+        file = self._checkpoints[self.steps[-1]] / "tokenizer.json" if self.steps else None
         return file if file is not None and file.is_file() else None
 
     def _snapshot(self, step: int) -> Snapshot:
-        checkpoint = self._checkpoints[step]
-        # Sizes only: to read every byte of every checkpoint is what sources are there to avoid.
-        damage = checkpoint.damaged(hashes=False)
-        if damage:
-            raise PicoLMError(damage[0])
-        return open_directory(checkpoint.path, step)
+        return open_directory(self._checkpoints[step], step)
 
     def _capture(self, step: int) -> Capture:
         return RunCapture(self.path, step)
@@ -104,12 +107,9 @@ class RunCapture(Capture):
         """Open it.
 
         Raises:
-            PicoLMError: a file is missing or has another size than the manifest says.
+            PicoLMError: its manifest cannot be read.
         """
         self.path, self.step, self._run = capture_path(run, step), step, run
-        damage = verify(self.path, hashes=False)
-        if damage:
-            raise PicoLMError(damage[0])
         self._manifest = read_manifest(self.path)
 
     @property
@@ -180,6 +180,11 @@ class RunCapture(Capture):
 def _base(probe: str) -> str:
     """`held_out.masked` is a view of the rows of `held_out`."""
     return probe.partition(".")[0]
+
+
+def _damage(folder: Path) -> list[str]:
+    # Sizes only: to read every byte of every checkpoint is what sources are there to avoid.
+    return verify(folder, hashes=False)
 
 
 def _capture_steps(run: Path) -> list[int]:
