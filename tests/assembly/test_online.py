@@ -23,6 +23,7 @@ from picolm.training.capture_size import capture_size
 from picolm.training.trainer import Trainer
 
 Overrides = dict[str, Any]
+STUBS = Path(__file__).parents[1] / "interventions" / "stubs"
 
 METRICS = ["per", "condition_number", "frobenius_norm", "rank_me", "attention_entropy", "sink_mass"]
 SITES = [
@@ -143,17 +144,26 @@ def test_a_resumed_run_measures_the_same(small_run: Overrides, tmp_path: Path, m
     assert verify_run(resumed).damage == []
 
 
-def test_weights_are_those_that_a_checkpoint_holds(small_run: Overrides, tmp_path: Path) -> None:
-    """What is trained may be built in another way than what is saved; readers of checkpoints see the latter."""
-    place = tmp_path / "wrapped.py"
-    place.write_text(WRAPPED, encoding="utf-8")
-    asked: Overrides = {"capture.metrics": ["per"], "capture.metric_sites": ["layers.*.attention.ov.*", "embedding"]}
-    use: Overrides = {"interventions": [{"use": f"{place}:Doubled"}]}
-    result = run({**small_run, **STEPS, **NOTHING, **asked, **use}, tmp_path, trusted=[f"{place}:Doubled"])
+def test_what_is_built_in_another_way_is_measured_as_it_is_saved(small_run: Overrides, tmp_path: Path) -> None:
+    """Readers of checkpoints see adapters merged; a model's structure changes at step 2, and its views are two."""
+    uses = [f"{STUBS / file}.py:{name}" for file, name in (("adapters", "Adapters"), ("two_views", "TwoViews"))]
+    metrics, sites = ["per", "rank_me"], [
+        "layers.*.attention.qk.*", "layers.*.mlp.down_proj", "residual.2", "gradient(layers.*.attention.*)",
+    ]  # fmt: skip
+    stored = {"capture.activations": ["residual.2", "layers.*.mlp.down_proj"],
+              "capture.gradients": ["layers.*.attention.*"]}  # fmt: skip
+    result = run(
+        {**small_run, **STEPS, **MASKED, **stored, "interventions": [{"use": use} for use in uses],
+         "capture.metrics": metrics, "capture.metric_sites": sites},
+        tmp_path, trusted=uses,
+    )  # fmt: skip
     online = by_key(read_metrics(result.path / "metrics").to_pylist())
-    assert by_key(measure(result.path, metrics=["per"], sites=asked["capture.metric_sites"]).to_dicts()) == online
-    names = {"frobenius_norm": ["layers.0.attention.o_proj"]}
-    assert names and len(online) == 3 * 9
+    offline = by_key(measure(result.path, metrics=metrics, sites=sites, keep=False).to_dicts())
+    assert {key: online[key] for key in offline} == offline
+    # Offline the last capture says which gradients there are; online each says so itself.
+    at_rest = {f"gradient(layers.{layer}.attention.q_proj)" for layer in (0, 1)}
+    assert {(key[0], key[2]) for key in online.keys() - offline.keys()} == {(0, name) for name in at_rest}
+    assert {key[5] for key in online} == {None, "held_out.masked", "held_out.classes", "train.masked", "train.classes"}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +194,7 @@ def test_patterns_of_chosen_positions_and_metrics_without_steps_are_refused(
     small_run: Overrides, tmp_path: Path
 ) -> None:
     asked = {"capture.metrics": ["sink_mass"], "capture.metric_sites": ["layers.*.attention.pattern"]}
-    with pytest.raises(PicoLMError, match="needs all queries of a pattern: set capture.positions=all"):
+    with pytest.raises(PicoLMError, match=r"needs all queries of a pattern: set capture.positions=all"):
         run({**small_run, **asked, "capture.every": 2, "capture.positions": [-1]}, tmp_path)
-    with pytest.raises(PicoLMError, match="no steps to measure at: for example per_doubling=1"):
+    with pytest.raises(PicoLMError, match=r"no steps to measure at: for example per_doubling=1"):
         run({**small_run, **asked}, tmp_path)
