@@ -1,4 +1,3 @@
-"use strict";
 // Draws the figures in the colours of the style sheet, and again when these change.
 (() => {
   const root = document.documentElement;
@@ -48,22 +47,40 @@
     },
   });
 
+  const boxes = [...document.querySelectorAll("#picker input")];
+  const isShown = ({ runs = [], alone }) =>
+    runs.every((run) => !hidden.has(run)) && (!alone || runs.length === boxes.length - hidden.size);
+
+  const coloured = (view, trace) => {
+    const { colour: name, line, x, runs, title, alone, ...rest } = trace;
+    if (trace.type === "heatmap") return { ...colouredMap(rest), x };
+    const ink = colour(name);
+    // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
+    const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
+    return { ...rest, x: steps, line: { ...line, color: ink }, marker: { color: ink, size: 6 } };
+  };
+
   const draw = (figure) => {
     const view = figure.views[chosen.get(figure.key)];
-    const shown = view.traces.filter((place) => !hidden.has(figure.traces[place].run));
-    const traces = shown.map((place) => {
-      if (figure.traces[place].type === "heatmap") return colouredMap(figure.traces[place]);
-      const { colour: name, line, x, run, ...rest } = figure.traces[place];
-      const ink = colour(name);
-      // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
-      const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
-      return { ...rest, x: steps, line: { ...line, color: ink }, marker: { color: ink, size: 6 } };
-    });
+    const place = document.querySelector(`#figure-${figure.key} .plot`);
+    const shown = view.traces.map((number) => figure.traces[number]).filter(isShown);
+    let traces = shown.map((trace) => coloured(view, trace));
+    let own = layout(figure, view);
+    place.style.height = "";
+    if (shown.some((trace) => trace.title)) {
+      const width = printing ? ON_PAPER.width : place.clientWidth;
+      const titled = traces.map((trace, number) => ({ ...trace, title: shown[number].title, alone: shown[number].alone }));
+      const panels = sideBySide(titled, view, width, axis, colour("ink"));
+      traces = panels.traces.map(({ title, alone, ...trace }) => trace);
+      const { xaxis, yaxis, ...rest } = own;
+      own = { ...rest, ...panels.layout, ...(printing ? { height: panels.height } : {}) };
+      place.style.height = `${panels.height}px`;
+    }
     const options = {
       responsive: true, displaylogo: false, modeBarButtons: [["resetScale2d", "toImage"]],
       toImageButtonOptions: { format: "svg", filename: figure.key },
     };
-    return Plotly.react(document.querySelector(`#figure-${figure.key} .plot`), traces, layout(figure, view), options);
+    return Plotly.react(place, traces, own, options);
   };
   const drawAll = () => Promise.all(figures.map(draw));
 
@@ -98,13 +115,18 @@
     return buttons;
   };
 
-  const boxes = [...document.querySelectorAll("#picker input")];
   boxes.forEach((box, run) => {
     box.checked = true; // likewise
     box.addEventListener("change", () => {
       if (box.checked) hidden.delete(run); else hidden.add(run);
       drawAll();
     });
+  });
+
+  let resized = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => { if (boxes.length && !printing) drawAll(); }, 150); // panels fill rows of another width
   });
 
   const toggle = document.getElementById("theme");
