@@ -43,7 +43,7 @@ def asked(make_run: MakeRun) -> RunDirectory:
 
 
 def test_curves_hold_what_the_tables_say(asked: RunDirectory) -> None:
-    (figure,) = evaluation_figures(Record.read(asked))
+    (figure,) = evaluation_figures([Record.read(asked)])
     assert figure.title == "pairs:blimp", "one step is no curve"
     assert [view.label for view in figure.views] == ["accuracy", "accuracy by term"]
     everything, by_term = figure.views
@@ -66,7 +66,7 @@ def test_subsets_of_equal_rank_share_one_view(make_run: MakeRun) -> None:
     run = make_run()
     for step in (10, 20):
         add(run, step, "ner:en", {("en_ewt", "f1"): 30.0 + step, ("tl_trg", "f1"): 20.0, ("en_ewt", "recall"): 1.0})
-    (figure,) = evaluation_figures(Record.read(run))
+    (figure,) = evaluation_figures([Record.read(run)])
     assert [(view.label, [trace.name for trace in view.traces]) for view in figure.views] == [
         ("f1", ["en_ewt", "tl_trg"])
     ]
@@ -88,7 +88,7 @@ def test_a_model_of_no_known_step_has_its_table(make_run: MakeRun) -> None:
     run = make_run()
     add(run, None, "pairs:blimp", {("all", "accuracy"): 55.0})
     record = Record.read(run)
-    assert evaluation_figures(record) == []
+    assert evaluation_figures([record]) == []
     assert "<h3>pairs:blimp</h3>" in evaluation_tables(record)
 
 

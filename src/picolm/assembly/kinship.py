@@ -31,7 +31,7 @@ def kinships(sources: Sequence[Source | None], compared: Compared, progress: Cal
     """
     chosen = pairs(len(sources))
     for done, pair in enumerate(chosen):
-        progress("CKA of runs", done, len(chosen))
+        progress("all runs, CKA with each other", done, len(chosen))
         first, second = (sources[run] for run in pair)
         if first is None or second is None:
             continue
@@ -39,7 +39,7 @@ def kinships(sources: Sequence[Source | None], compared: Compared, progress: Cal
             compared.kinships.extend(_of_pair((first, second), pair))
         except PicoLMError as error:
             compared.of_runs[pair[0]].notes.append(f"Its CKA with another run is left out: {error}.")
-    progress("CKA of runs", len(chosen), len(chosen))
+    progress("all runs, CKA with each other", len(chosen), len(chosen))
 
 
 def _of_pair(both: tuple[Source, Source], pair: tuple[int, int]) -> Iterator[Kinship]:

@@ -10,10 +10,10 @@ from picolm.config.difference import ABSENT, difference
 from picolm.errors import PicoLMError
 from picolm.report import numbers, sections
 from picolm.report.document import document, require_place, write_page
-from picolm.report.evaluations import evaluated_series, headline_metrics, task_names
-from picolm.report.figures import COLOURS, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit, steps_axis
+from picolm.report.evaluations import evaluation_figures
+from picolm.report.figures import COLOURS, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit
 from picolm.report.insides import Compared
-from picolm.report.markup import Markup, data_table, element, join, label
+from picolm.report.markup import Markup, data_table, element, join
 from picolm.report.metrics import metric_figures
 from picolm.report.overlay import dash, overlaid, titles
 from picolm.report.record import Record, table
@@ -21,8 +21,6 @@ from picolm.report.representations import inside_figures
 from picolm.report.series import Series, number
 from picolm.runs.directory import RunDirectory
 
-_MOST_VIEWS = 60
-"""Subsets of one metric of a task that can be chosen."""
 _NOTHING = Compared()
 Curve = Callable[[Record], Series]
 
@@ -68,7 +66,7 @@ def comparison_figures(records: Sequence[Record], compared: Compared = _NOTHING)
         compared: what was computed from their checkpoints and captures.
     """
     inside = inside_figures(compared, titles(records))
-    return [*_losses(records), *_evaluations(records), *metric_figures(records), *inside]
+    return [*_losses(records), *evaluation_figures(records), *metric_figures(records), *inside]
 
 
 def _page(records: Sequence[Record], compared: Compared) -> str:
@@ -96,11 +94,11 @@ def _page(records: Sequence[Record], compared: Compared) -> str:
 
 
 def _representations(records: Sequence[Record], compared: Compared, plots: Mapping[str, Markup]) -> list[Markup]:
-    notes = dict.fromkeys(
-        f"{title}: {note}"
-        for title, insides in zip(titles(records), compared.of_runs, strict=bool(compared.of_runs))
-        for note in insides.notes
-    )
+    left_out: dict[str, list[str]] = {}
+    for title, insides in zip(titles(records), compared.of_runs, strict=False):
+        for note in insides.notes:
+            left_out.setdefault(note, []).append(title)
+    notes = [f"{', '.join(of)}: {note}" for note, of in left_out.items()]
     return [
         *_grid("insides", sections.beginning(plots, "inside-")),
         *(element("p", note, class_="note") for note in notes),
@@ -211,39 +209,6 @@ def _validation(record: Record) -> Series:
 
 def _of_domain(domain: str) -> Curve:
     return lambda record: Series.of(record.validation, "domains", domain, "loss")
-
-
-def _evaluations(records: Sequence[Record]) -> list[Figure]:
-    tasks = dict.fromkeys(task for record in records for task in task_names(record))
-    figures = []
-    for place, task in enumerate(tasks):
-        rows = [row for record in records for row in record.evaluations if row["task"] == task]
-        views = []
-        for metric in headline_metrics(rows):
-            name = metric.replace("_", " ")
-            axis = {"title": {"text": label(name)}}
-            subsets = dict.fromkeys(row["subset"] for row in rows if row["metric"] == metric)
-            for subset in list(subsets)[:_MOST_VIEWS]:
-                if traces := _traces(records, _of_task(task, subset, metric), ".4~g"):
-                    title = name if subset == "all" else f"{name}, {subset}"
-                    views.append(View(title, traces, axis, steps_axis(traces)))
-        if views:
-            figures.append(Figure(f"evaluation-{place}", task, views))
-    return figures
-
-
-def _of_task(task: str, subset: str, metric: str) -> Curve:
-    def curve(record: Record) -> Series:
-        wanted = (task, subset, metric)
-        return evaluated_series(
-            [
-                row
-                for row in record.evaluations
-                if (row["task"], row["subset"], row["metric"]) == wanted and row["step"] is not None
-            ]
-        )
-
-    return curve
 
 
 def _traces(records: Sequence[Record], curve: Curve, decimals: str, *, marked: bool = True) -> list[Trace]:

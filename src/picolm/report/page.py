@@ -57,7 +57,7 @@ def run_figures(record: Record, insides: Insides = _NOTHING) -> list[Figure]:
     figures = [figure for build in (loss_figure, *built) if (figure := build(record))]
     return [
         *figures,
-        *evaluation_figures(record),
+        *evaluation_figures([record]),
         *metric_figures([record]),
         *inside_figures(Compared([insides]), [record.name]),
     ]

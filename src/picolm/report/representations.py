@@ -72,8 +72,7 @@ def _step_by_step(one: Likeness, title: str, runs: tuple[int, ...]) -> HeatMap:
 
 
 def _kinships(kinships: Sequence[Kinship], names: Sequence[str]) -> list[View]:
-    """A curve for each pair of runs."""
-    places = {pair: place for place, pair in enumerate(dict.fromkeys(one.runs for one in kinships))}
+    """A curve for each pair of runs: in the colour of the second, and the first tells lines of one colour apart."""
     probes = {one.probe for one in kinships}
     views = []
     for site, probe in dict.fromkeys((one.site, one.probe) for one in kinships):
@@ -81,9 +80,9 @@ def _kinships(kinships: Sequence[Kinship], names: Sequence[str]) -> list[View]:
             Trace(
                 " and ".join(names[run] for run in one.runs),
                 Series(one.steps, one.values),
-                f"series-{places[one.runs] % COLOURS + 1}",
+                f"series-{one.runs[1] % COLOURS + 1}",
+                dash=DASHES[one.runs[0] % len(DASHES)],
                 marked=True,
-                dash=DASHES[places[one.runs] // COLOURS % len(DASHES)],
                 runs=one.runs,
             )
             for one in kinships

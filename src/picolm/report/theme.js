@@ -30,7 +30,7 @@
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
-    hovermode: isMap(figure, view) ? "closest" : "x unified",
+    hovermode: isMap(figure, view) || view.yaxis.type === "category" ? "closest" : "x unified",
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     showlegend: view.traces.length > 1,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
@@ -57,7 +57,7 @@
     const ink = colour(name);
     // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
     const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
-    return { ...rest, x: steps, line: { ...line, color: ink }, marker: { color: ink, size: 6 } };
+    return { ...rest, x: steps, line: { ...line, color: ink }, marker: { size: 6, ...rest.marker, color: ink } };
   };
 
   const draw = (figure) => {
