@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from picolm.report import numbers
-from picolm.report.dots import Dots, dot_axes
+from picolm.report.dots import Dots, dot_axes, shift
 from picolm.report.figures import COLOURS, DASHES, Figure, Trace, View, steps_axis
 from picolm.report.markup import Markup, data_table, element, join, label
 from picolm.report.overlay import overlaid, titles
@@ -72,29 +72,26 @@ def _dots(of_runs: Sequence[Sequence[Line]], called: Sequence[str], subsets: Seq
     for subset in subsets:
         if "/" in subset and not subset.startswith(_DETAILED):
             groups.setdefault(subset.partition("/")[0], []).append(subset)
-    across, up = dot_axes(unit(metric))
-    return [
-        View(
-            f"{metric.replace('_', ' ')} by {kind}, last step of each run",
-            [_of_run(rows, called[run], own, metric, run) for run, rows in enumerate(of_runs) if rows],
-            up,
-            across,
-        )
-        for kind, own in groups.items()
-        if len(own) > 1
-    ]
+    views = []
+    for kind, own in groups.items():
+        if len(own) > 1:
+            drawn = [_of_run(lines, own, metric, run, called) for run, lines in enumerate(of_runs) if lines]
+            across, up = dot_axes(unit(metric), drawn[0].rows)
+            views.append(View(f"{metric.replace('_', ' ')} by {kind}, last step of each run", drawn, up, across))
+    return views
 
 
-def _of_run(rows: Sequence[Line], title: str, subsets: Sequence[str], metric: str, run: int) -> Dots:
-    last = max(row["step"] for row in rows)
-    there = {row["subset"]: row for row in rows if row["metric"] == metric and row["step"] == last}
+def _of_run(lines: Sequence[Line], subsets: Sequence[str], metric: str, run: int, called: Sequence[str]) -> Dots:
+    last = max(line["step"] for line in lines)
+    there = {line["subset"]: line for line in lines if line["metric"] == metric and line["step"] == last}
     found = [there.get(subset) for subset in subsets]
     return Dots(
-        f"{title}, step {numbers.whole(last)}",
+        f"{called[run]}, step {numbers.whole(last)}",
         [subset.partition("/")[2].replace("_", " ") for subset in subsets],
-        [None if row is None else number(row["value"]) for row in found],
-        [None if row is None else number(row["se"]) for row in found],
+        [None if line is None else number(line["value"]) for line in found],
+        [None if line is None else number(line["se"]) for line in found],
         run,
+        shift(run, len(called)),
         f"series-{run % COLOURS + 1}",
     )
 

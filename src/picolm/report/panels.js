@@ -2,7 +2,7 @@
 // Lays heat maps side by side, as many in a row as fit, with one bar of colours for all runs and one for what two differ in.
 const sideBySide = (() => {
   const CHARACTER = 6.8; // width of a letter of a tick, in pixels, generously
-  const [TITLE, BAR, HEIGHT] = [22, 68, 190]; // of a panel, in pixels
+  const [TITLE, BAR, HEIGHT] = [26, 68, 190]; // of a panel, in pixels
   const [LEAST, LEAST_SQUARE, LARGEST_SQUARE] = [112, 170, 320];
   const TOP = 26; // the buttons of the plot stand there
 

@@ -143,7 +143,7 @@ def _height(entries: int, dots: Sequence[Dots]) -> float:
 def _draw_dots(axes: Any, one: Dots) -> None:
     axes.errorbar(
         [float("nan") if value is None else value for value in one.values],
-        [plain(row) for row in one.rows],
+        one.heights,
         xerr=[error or 0.0 for error in one.errors],
         fmt=_SYMBOLS[one.symbol],
         markersize=3,
@@ -175,8 +175,9 @@ def _dress(axes: Any, view: View) -> None:
         (axes.xaxis, view.xaxis, axes.set_xscale),
         (axes.yaxis, view.yaxis, axes.set_yscale),
     ):
-        if asked.get("autorange") == "reversed":
-            axis.set_inverted(True)
+        if "range" in asked:
+            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
+            axis.set_view_interval(*asked["range"], ignore=True)
         axis.set_label_text(plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
         if asked.get("type") == "log" and axes.lines:
             set_scale("log")

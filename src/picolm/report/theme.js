@@ -26,11 +26,13 @@
 
   const isMap = (figure, view) => view.traces.some((place) => figure.traces[place].type === "heatmap");
 
+  const hasDots = (figure, view) => view.traces.some((place) => figure.traces[place].mode === "markers");
+
   const layout = (figure, view) => ({
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
-    hovermode: isMap(figure, view) || view.yaxis.type === "category" ? "closest" : "x unified",
+    hovermode: isMap(figure, view) || hasDots(figure, view) ? "closest" : "x unified",
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
     showlegend: view.traces.length > 1,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
