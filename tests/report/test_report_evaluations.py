@@ -97,3 +97,21 @@ def test_the_page_holds_the_figures(asked: RunDirectory, tmp_path: Path) -> None
     found = re.search(r'<script id="figures" type="application/json">(.*?)</script>', source, re.DOTALL)
     figures: Any = json.loads(found.group(1)) if found else []
     assert "evaluation-0" in [figure["key"] for figure in figures]
+
+
+def test_groups_of_several_runs_are_dots_at_the_last_step_of_each(make_run: MakeRun) -> None:
+    runs = [make_run("one"), make_run("two")]
+    for run, steps in zip(runs, ((64, 2000), (64,)), strict=True):
+        for step in steps:
+            add(run, step, "pairs:blimp", pairs(step))
+    (figure,) = evaluation_figures([Record.read(run) for run in runs])
+    labels = [view.label for view in figure.views]
+    assert labels[:2] == ["accuracy", "accuracy by term, last step of each run"]
+    assert "accuracy, term/binding" in labels
+    first, second = (trace.as_plotly() for trace in figure.views[1].traces)
+    assert [first["name"], second["name"]] == ["one, step 2,000", "two, step 64"]
+    assert first["customdata"] == ["binding", "island effects"]
+    assert (first["x"], second["x"]) == ([60.0, 60.0], [40.64, 60.0])
+    assert first["error_x"]["array"] == [1.5, 1.5]
+    assert set(first["y"]).isdisjoint(second["y"]), "equal values do not hide each other"
+    assert first["marker"]["symbol"] != second["marker"]["symbol"]

@@ -6,7 +6,7 @@
   const hidden = new Set(); // runs, by their place
   const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const ON_PAPER = { width: 670, height: 300 }; // fits A4 and Letter within their margins, in CSS pixels
+  const ON_PAPER = { width: 670, height: 250 }; // fits A4 and Letter within their margins, in CSS pixels
   let printing = false;
 
   const probe = document.body.appendChild(document.createElement("span"));
