@@ -115,3 +115,9 @@ def test_groups_of_several_runs_are_dots_at_the_last_step_of_each(make_run: Make
     assert first["error_x"]["array"] == [1.5, 1.5]
     assert set(first["y"]).isdisjoint(second["y"]), "equal values do not hide each other"
     assert first["marker"]["symbol"] != second["marker"]["symbol"]
+
+
+def test_what_one_run_was_asked_once_compares_nothing(make_run: MakeRun) -> None:
+    runs = [make_run("one"), make_run("two")]
+    add(runs[0], 64, "ner:en", {("en_ewt", "f1"): 30.0})
+    assert evaluation_figures([Record.read(run) for run in runs]) == []

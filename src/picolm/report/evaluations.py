@@ -64,7 +64,9 @@ def _overlay(of_runs: Sequence[Sequence[Line]], called: Sequence[str], subset: s
     traces = overlaid(called, [evaluated_series(rows) for rows in own], ".4~g")
     name = metric.replace("_", " ")
     title = name if subset == "all" else f"{name}, {subset}"
-    return [View(title, traces, {"title": {"text": unit(metric)}}, steps_axis(traces))] if traces else []
+    # One point of one run compares nothing.
+    several = sum(map(len, own)) > 1
+    return [View(title, traces, {"title": {"text": unit(metric)}}, steps_axis(traces))] if several and traces else []
 
 
 def _dots(of_runs: Sequence[Sequence[Line]], called: Sequence[str], subsets: Sequence[str], metric: str) -> list[View]:

@@ -19,7 +19,7 @@ _CKA = (
     "Centered kernel alignment (CKA) of the activations at two steps, linear and debiased: 1 where they are the same "
     "but for a rotation and a scale, about 0 where they have nothing in common."
 )
-_KINSHIP = "The same between two runs that were shown the same rows, at steps that both have."
+_KINSHIP = "Linear debiased CKA of the activations of two runs that were shown the same rows, at steps that both have."
 _SPECTRA = "All singular values of a matrix, from the largest to the smallest."
 _ATTENTION = (
     "Probabilities of one row of text: queries down, keys across. The largest "

@@ -6,7 +6,8 @@
   const hidden = new Set(); // runs, by their place
   const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const ON_PAPER = { width: 670, height: 250 }; // fits A4 and Letter within their margins, in CSS pixels
+  // Fits A4 and Letter within their margins, three to a page, in CSS pixels; a matrix stays one.
+  const [ON_PAPER, SQUARE_ON_PAPER] = [{ width: 670, height: 225 }, { width: 440, height: 330 }];
   let printing = false;
 
   const probe = document.body.appendChild(document.createElement("span"));
@@ -34,12 +35,12 @@
     margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
     hovermode: isMap(figure, view) || hasDots(figure, view) ? "closest" : "x unified",
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
-    showlegend: view.traces.length > 1,
+    showlegend: view.traces.length > 1 || view.traces.some((place) => figure.traces[place].runs),
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("ink-soft"), activecolor: colour("accent") },
     xaxis: axis(view.xaxis), yaxis: axis(view.yaxis),
     uirevision: view.label, // a zoom outlives a change of colours, not of view
-    ...(printing ? ON_PAPER : { autosize: true }),
+    ...(!printing ? { autosize: true } : view.yaxis.scaleanchor ? SQUARE_ON_PAPER : ON_PAPER),
   });
 
   const colouredMap = (trace) => ({
@@ -75,7 +76,7 @@
       const panels = sideBySide(titled, view, width, axis, colour("ink"));
       traces = panels.traces.map(({ title, alone, ...trace }) => trace);
       const { xaxis, yaxis, ...rest } = own;
-      own = { ...rest, ...panels.layout, ...(printing ? { height: panels.height } : {}) };
+      own = { ...rest, ...panels.layout, ...(printing ? { width, height: panels.height } : {}) };
       place.style.height = `${panels.height}px`;
     }
     const options = {
