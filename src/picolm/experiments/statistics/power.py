@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -73,7 +74,7 @@ def chance_beyond(gap: float, spread: Spread, seeds: int, *, tail: float = 0.025
     sigma = math.hypot(spread.sd / math.sqrt(seeds), spread.item_error)
     if sigma == 0:
         return float(gap > 0)
-    return float(_WEIGHTS @ ndtr((gap - _half_widths(_NODES, spread, seeds, tail)) / sigma))
+    return float(_WEIGHTS @ ndtr((gap - _half_widths(_variances(seeds - 1), spread, seeds, tail)) / sigma))
 
 
 def chance_within(effect: float, margin: float, spread: Spread, seeds: int, *, tail: float = 0.025) -> float:
@@ -93,7 +94,9 @@ def chance_within(effect: float, margin: float, spread: Spread, seeds: int, *, t
     if sigma == 0:
         return float(abs(effect) < margin)
     most = _narrower_than(margin, spread, seeds, tail)
-    room = margin - _half_widths(most * _NODES, spread, seeds, tail)
+    df = seeds - 1
+    variances = np.asarray(2 * gammaincinv(df / 2, most * _NODES) / df)
+    room = margin - _half_widths(variances, spread, seeds, tail)
     return float(most * _WEIGHTS @ (ndtr((room - effect) / sigma) - ndtr((-room - effect) / sigma)))
 
 
@@ -184,11 +187,16 @@ def _fewest(chance: Callable[[int], float], power: float) -> SeedCount:
     return SeedCount(None, f"more than {MOST_SEEDS:,} seeds") if place == len(tried) else SeedCount(tried[place])
 
 
-def _half_widths(shares: FloatArray, spread: Spread, seeds: int, tail: float) -> FloatArray:
-    """Half-widths of the interval at these quantiles of what the variance of n seeds may come out as."""
-    df = seeds - 1
-    variances = spread.sd**2 / seeds * 2 * gammaincinv(df / 2, shares) / df
-    return np.asarray(np.sqrt(stdtrit(df, tail) ** 2 * variances + _item_half_width(spread, tail) ** 2))
+@lru_cache(maxsize=128)
+def _variances(degrees_of_freedom: int) -> FloatArray:
+    """What a variance of 1 may come out as, at the nodes' quantiles of chi-square: the search asks for few of them."""
+    return np.asarray(2 * gammaincinv(degrees_of_freedom / 2, _NODES) / degrees_of_freedom)
+
+
+def _half_widths(variances: FloatArray, spread: Spread, seeds: int, tail: float) -> FloatArray:
+    """Half-widths of the interval where the variance between seeds comes out as these parts of the true one."""
+    by_seeds = stdtrit(seeds - 1, tail) ** 2 * spread.sd**2 / seeds
+    return np.asarray(np.sqrt(by_seeds * variances + _item_half_width(spread, tail) ** 2))
 
 
 def _narrower_than(margin: float, spread: Spread, seeds: int, tail: float) -> float:

@@ -95,8 +95,8 @@ def compare_reach(treatment: Mapping[Seed, Reach], baseline: Mapping[Seed, Reach
 
     Each run has Peto and Peto's score from the pooled Kaplan-Meier estimate S: S(x) + S(before x) - 1 where it got
     there, S(x) - 1 where it ended first. The sum over pairs of the differences of scores is compared with all 2^S
-    flips of their signs (above 16 pairs, with 65,536 that are drawn): exact, if the arms would end alike under the null.
-    Two pairs cannot give less than 0.5, five not less than 0.0625.
+    flips of their signs (above 16 pairs, with 65,536 that are drawn): exact, if under the null the arms would end
+    alike. Two pairs cannot give less than 0.5, five not less than 0.0625.
 
     Args:
         treatment: by seed.
