@@ -1,4 +1,4 @@
-"""Verdicts: as the interval lies, in three directions; wrong no more often than they say, right as often as promised."""
+"""Verdicts: as the interval lies, in three directions; wrong no more often than they say, right as promised."""
 
 import math
 
