@@ -42,7 +42,7 @@ class Estimate:
 
     The half-width at a tail is sqrt((t_seeds se_seeds)^2 + (t_items se_items)^2), each t at its own degrees of
     freedom. Without items that is the interval of Student's t; with them Banerjee's, which covers at least as often
-    as it says when both parts are normal and independent.
+    as it says when both parts are normal and independent, and their errors measured apart.
 
     Attributes:
         value: of the effect.
@@ -83,7 +83,7 @@ class Estimate:
         Args:
             tail: how often the truth may lie beyond that end, from 0 to 0.5.
         """
-        assert self.seed_error is not None and self.degrees_of_freedom is not None
+        assert self.seed_error is not None and self.degrees_of_freedom is not None and 0 < tail <= 0.5
         # A perfect agreement of seeds has no width, whatever the quantile.
         seeds = self.seed_error * _quantile(self.degrees_of_freedom, tail) if self.seed_error else 0.0
         items = self.item_error * _quantile(self.item_degrees_of_freedom, tail) if self.item_error else 0.0
@@ -103,7 +103,7 @@ class Estimate:
             None where there is one seed only.
 
         Raises:
-            PicoLMError: an error rate is not between 0 and 1.
+            PicoLMError: alpha is not between 0 and 1.
         """
         check_alpha(alpha)
         if not self.measurable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ def matched(series: Mapping[str, Mapping[Seed, float]]) -> Matched:
         else:
             kept.append(seed)
     if not kept:
-        raise PicoLMError(f"no seed has a finite value of {_listed(series)}{_told(dropped)}")
+        raise PicoLMError(f"no seed has a finite value of {' and '.join(series)}{_told(dropped)}")
     values = np.array([[values[seed] for seed in kept] for values in series.values()], dtype=np.float64)
     return Matched(tuple(kept), values, tuple(dropped))
 
@@ -78,12 +78,9 @@ def _reasons(seed: Seed, series: Mapping[str, Mapping[Seed, float]]) -> list[str
     return found
 
 
-def _listed(names: Iterable[str]) -> str:
-    return " and ".join(names)
-
-
 def _told(dropped: Sequence[Dropped]) -> str:
-    return "".join(f"; seed {one.seed}: {one.reason}" for one in dropped[:5])
+    more = f"; and {len(dropped) - 5} more" if len(dropped) > 5 else ""
+    return "".join(f"; seed {one.seed}: {one.reason}" for one in dropped[:5]) + more
 
 
 def mean_over_seeds(values: FloatArray, *, scale: float = 0.0) -> tuple[float, float | None]:
