@@ -146,6 +146,9 @@ class Estimate:
             return float(stdtr(self.degrees_of_freedom, -distance / self.seed_error))
         if self.half_width(float(ndtr(-_LARGEST_Z))) <= distance:
             return 0.0
+        # The median of t is 0 but for rounding.
+        if self.half_width(0.5) >= distance:
+            return 0.5
         z = brentq(lambda z: self.half_width(float(ndtr(-z))) - distance, 0.0, _LARGEST_Z, xtol=1e-12)
         return float(ndtr(-z))
 
