@@ -1,14 +1,23 @@
 # Everything from a bare clone, with Python 3.11 or newer, git and make:
-#   make demo    train, validate, sample and report a small model on the embedded corpus (under five minutes on two cores)
+#   make demo    train, evaluate, analyze and report a small model on the embedded corpus (under five minutes on two cores)
 #   make test    the default test suite
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Minimal pairs of the embedded corpus, and the run that was made last: `runs/demo`, or `demo-2` where that was taken.
+PAIRS := .picolm/pairs.jsonl
+LATEST = $$(ls -td runs/demo* | head -1)
+
 .PHONY: demo test test-slow transformers4 lint format bench docs clean
 
 demo: .venv/core
-	$(BIN)/picolm train demo
+	$(BIN)/picolm train demo checkpoints.model.per_doubling=1
+	$(BIN)/picolm data world --pairs 40 --out $(PAIRS)
+	$(BIN)/picolm evaluate $(LATEST) --checkpoints all --task pairs:$(PAIRS)
+	$(BIN)/picolm analyze $(LATEST) --metrics per --metrics effective_rank --metrics condition_number \
+		--sites 'layers.*.attention.ov.*' --sites 'layers.*.mlp.down_proj'
+	$(BIN)/picolm report $(LATEST)
 
 test: .venv/dev
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,11 +1,11 @@
 """Analysing a suite of checkpoints: PicoLM against a plain loop that loads whole files for each metric and step.
 
-Twenty checkpoints of the small preset, each with activations of 1,024 tokens; eight metrics on the weights of three
+Twenty checkpoints of the small preset, each with activations of 1,024 tokens; seven metrics on the weights of three
 sites in twelve layers, and CKA with the last checkpoint on their activations. The peer works as pico-analyze does: for
 each metric and step it loads one file of `torch.save` that holds the weights and the activations of that step, and
 computes in float32, one matrix after another, singular values anew for each metric that needs them. Its file is read
 with `weights_only`; PicoLM reads the run itself, safetensors. Singular values and sorting are the floor of both: they
-are timed alone, once for each matrix, in float64 as PicoLM computes them.
+are timed alone, once for each matrix and as PicoLM computes them (in float64; NumPy's sort; as many threads).
 
 Each side runs in a process of its own, by turns; seconds count from after the imports, and both must find the same.
 Peak memory is that of the whole process, pages of mapped files included.
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +150,22 @@ def _plain(root: Path) -> _Rows:
 
 
 def _floor(root: Path) -> _Rows:
+    import numpy as np
     import torch
 
     from picolm.analysis.opening import open_source
+    from picolm.analysis.pipeline import workers
 
     source = open_source(root / "run")
-    for step in source.steps:
-        for matrix in source.snapshot(step).read(list(_sites())).values():
+
+    def step(at: int) -> None:
+        for matrix in source.snapshot(at).read(list(_sites())).values():
             torch.linalg.svdvals(matrix.double())
-            matrix.abs().double().flatten().sort()
+            np.sort(matrix.abs().flatten().numpy())
+
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(workers(STEPS)) as pool:
+        list(pool.map(step, source.steps))
     return {}
 
 
