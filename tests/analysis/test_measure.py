@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from picolm.analysis.attention import attention_entropy, sink_mass
@@ -127,6 +128,29 @@ def test_captured_activations_equal_a_forward(run: Path) -> None:
         place = ("layers.1.attention.pattern", head, "held_out")
         assert found[(4, "attention_entropy.raw", *place)] == pytest.approx(entropies.mean().item(), abs=1e-4)
         assert found[(4, "sink_mass", *place)] == pytest.approx(sinks.mean().item(), abs=1e-4)
+
+
+def test_runs_that_were_shown_other_text_are_not_compared(run: Path, tmp_path: Path) -> None:
+    twin = Path(shutil.copytree(run, tmp_path / "twin"))
+    asked = {"metrics": ["cka"], "sites": ["residual.2"], "against": str(twin), "keep": False}
+    same = {row["probe"]: row["value"] for row in measure(run, steps="last", **asked).to_dicts()}
+    assert same == {"held_out": pytest.approx(1.0), "train": pytest.approx(1.0)}
+    probe = twin / "captures" / "probes" / "held_out.safetensors"
+    rows = load_file(probe)
+    save_file({**rows, "tokens": rows["tokens"].flip(0).contiguous()}, probe)
+    assert {row["probe"] for row in measure(run, steps="last", **asked).to_dicts()} == {"train"}
+
+
+def test_gradients_that_are_made_together_are_those_made_alone(run: Path) -> None:
+    kinds = {name: f"gradient(layers.*.attention.{name})" for name in ("q_proj", "o_proj", "ov.*")}
+    asked = {"probe": "held_out", "steps": "last", "keep": False}
+    both = ["frobenius_norm", "noise_scale"]
+    together = cells(measure(run, metrics=both, sites=list(kinds.values()), **asked))
+    alone: dict[Cell, float] = {}
+    for name, site in kinds.items():
+        alone |= cells(measure(run, metrics=both[:1] if name == "ov.*" else both, sites=[site], **asked))
+    assert together.keys() == alone.keys() and len(together) >= 12
+    assert all(value == pytest.approx(alone[place], rel=1e-9) for place, value in together.items())
 
 
 def test_what_is_computed_on_the_runs_probe_equals_what_was_captured(run: Path) -> None:

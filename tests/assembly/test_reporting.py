@@ -1,5 +1,6 @@
 """What is computed for a page from checkpoints and captures, beside what direct computation gives."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,25 @@ from safetensors.torch import load_file
 import picolm
 from picolm.analysis.cka import debiased_cka
 from picolm.assembly import spectra
-from picolm.assembly.reporting import look_inside, report
+from picolm.assembly.reporting import look_inside, look_inside_each, report
 from picolm.errors import PicoLMError
 from picolm.report.insides import Insides
 from picolm.runs.captures import capture_path
 from picolm.runs.directory import RunDirectory
 
 CAPTURES = (0, 4, 8, 12)
+CAPTURED: dict[str, object] = {
+    "capture.at": list(CAPTURES),
+    "capture.activations": ["residual.*", "layers.*.attention.pattern"],
+    "capture.positions": "all",
+    "capture.probes": {"held_out": {"sequences": 3}},
+    "checkpoints.model.at": [0, 6],
+}
 
 
 @pytest.fixture
 def run(small_run: dict[str, object], tmp_path: Path) -> RunDirectory:
-    captures = {
-        "capture.at": list(CAPTURES),
-        "capture.activations": ["residual.*", "layers.*.attention.pattern"],
-        "capture.positions": "all",
-        "capture.probes": {"held_out": {"sequences": 3}},
-        "checkpoints.model.at": [0, 6],
-    }
-    return picolm.train(picolm.load_config(None, {**small_run, **captures}), name="seen", runs_dir=tmp_path / "runs")
+    return picolm.train(picolm.load_config(None, {**small_run, **CAPTURED}), name="seen", runs_dir=tmp_path / "runs")
 
 
 def test_likeness_is_the_cka_of_the_captured_activations(run: RunDirectory) -> None:
@@ -64,6 +65,57 @@ def test_pictures_are_the_captured_patterns(run: RunDirectory) -> None:
     assert shown.step == 12
     assert np.array_equal(np.array(shown.values, dtype=float), pattern[:32, :32])
     assert len(set(shown.keys)) == len(shown.keys), "a token that comes twice has two names"
+
+
+def twin(run: RunDirectory, name: str, small_run: dict[str, object], **changed: object) -> RunDirectory:
+    """A run like another but for some keys."""
+    config = {**small_run, **CAPTURED, **changed}
+    return picolm.train(picolm.load_config(None, config), name=name, runs_dir=run.path.parent)
+
+
+def test_kinship_is_the_cka_of_two_runs_at_equal_steps(run: RunDirectory, small_run: dict[str, object]) -> None:
+    other = twin(run, "other", small_run, **{"seeds.init": 5, "capture.at": [0, 4, 12]})
+    compared = look_inside_each([run, other])
+    found = {one.site: one for one in compared.kinships}
+    assert list(found) == ["residual.0", "residual.1", "residual.2"]
+    probe = load_file(run.path / "captures" / "probes" / "held_out.safetensors")
+    for one in found.values():
+        assert (one.steps, one.runs) == ([0, 4, 12], (0, 1))
+        for step, value in zip(one.steps, one.values, strict=True):
+            ours, theirs = (
+                load_file(capture_path(each.path, step) / "held_out.safetensors")[f"activation/{one.site}"]
+                for each in (run, other)
+            )
+            real = torch.arange(ours.shape[1]) < probe["valid"][:, None]
+            assert value == pytest.approx(float(debiased_cka(ours[real], theirs[real])), abs=1e-9)
+    shared = compared.of_runs[0].spectra[0].steps
+    assert shared == compared.of_runs[1].spectra[0].steps, "the steps that both have"
+
+
+def test_a_run_is_its_own_twin(run: RunDirectory) -> None:
+    copy = run.path.parent / "copy"
+    shutil.copytree(run.path, copy)
+    compared = look_inside_each([run, RunDirectory.open(copy)])
+    assert [value for one in compared.kinships for value in one.values] == pytest.approx([1.0] * 12)
+
+
+@pytest.mark.parametrize("changed", [{"capture.probes": {"held_out": {"sequences": 2}}}, {"capture.positions": [1, 2]}])
+def test_runs_that_were_shown_other_rows_are_not_compared(
+    run: RunDirectory, small_run: dict[str, object], changed: dict[str, object]
+) -> None:
+    # Attention patterns need all positions.
+    other = twin(run, "other", small_run, **{"capture.activations": ["residual.*"], **changed})
+    assert look_inside_each([run, other]).kinships == []
+
+
+def test_what_is_damaged_of_one_run_does_not_harm_the_others(run: RunDirectory) -> None:
+    copy = run.path.parent / "copy"
+    shutil.copytree(run.path, copy)
+    (capture_path(copy, 12) / "held_out.safetensors").unlink()
+    compared = look_inside_each([run, RunDirectory.open(copy)])
+    assert compared.of_runs[0].likeness
+    assert compared.kinships == compared.of_runs[1].likeness == []
+    assert any("held_out.safetensors" in note for note in compared.of_runs[1].notes)
 
 
 def test_what_is_too_large_is_left_out_and_named(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

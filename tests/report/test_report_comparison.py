@@ -38,7 +38,7 @@ def test_each_run_has_a_colour_and_its_own_values(tmp_path: Path) -> None:
     a, b = small_run(tmp_path / "a", 5.0, 4.0), small_run(tmp_path / "b", 6.0, 3.0, 2.0)
     loss = figures(a, b)["Loss"]
     assert curves(loss, 0) == {"a": ([0, 1], [5.0, 4.0]), "b": ([0, 1, 2], [6.0, 3.0, 2.0])}
-    assert [(trace["run"], trace["colour"]) for trace in loss["traces"]] == [(0, "series-1"), (1, "series-2")]
+    assert [(trace["runs"], trace["colour"]) for trace in loss["traces"]] == [([0], "series-1"), ([1], "series-2")]
 
 
 def test_only_what_differs_is_listed(tmp_path: Path) -> None:

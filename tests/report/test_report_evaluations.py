@@ -43,7 +43,7 @@ def asked(make_run: MakeRun) -> RunDirectory:
 
 
 def test_curves_hold_what_the_tables_say(asked: RunDirectory) -> None:
-    (figure,) = evaluation_figures(Record.read(asked))
+    (figure,) = evaluation_figures([Record.read(asked)])
     assert figure.title == "pairs:blimp", "one step is no curve"
     assert [view.label for view in figure.views] == ["accuracy", "accuracy by term"]
     everything, by_term = figure.views
@@ -66,7 +66,7 @@ def test_subsets_of_equal_rank_share_one_view(make_run: MakeRun) -> None:
     run = make_run()
     for step in (10, 20):
         add(run, step, "ner:en", {("en_ewt", "f1"): 30.0 + step, ("tl_trg", "f1"): 20.0, ("en_ewt", "recall"): 1.0})
-    (figure,) = evaluation_figures(Record.read(run))
+    (figure,) = evaluation_figures([Record.read(run)])
     assert [(view.label, [trace.name for trace in view.traces]) for view in figure.views] == [
         ("f1", ["en_ewt", "tl_trg"])
     ]
@@ -88,7 +88,7 @@ def test_a_model_of_no_known_step_has_its_table(make_run: MakeRun) -> None:
     run = make_run()
     add(run, None, "pairs:blimp", {("all", "accuracy"): 55.0})
     record = Record.read(run)
-    assert evaluation_figures(record) == []
+    assert evaluation_figures([record]) == []
     assert "<h3>pairs:blimp</h3>" in evaluation_tables(record)
 
 
@@ -97,3 +97,27 @@ def test_the_page_holds_the_figures(asked: RunDirectory, tmp_path: Path) -> None
     found = re.search(r'<script id="figures" type="application/json">(.*?)</script>', source, re.DOTALL)
     figures: Any = json.loads(found.group(1)) if found else []
     assert "evaluation-0" in [figure["key"] for figure in figures]
+
+
+def test_groups_of_several_runs_are_dots_at_the_last_step_of_each(make_run: MakeRun) -> None:
+    runs = [make_run("one"), make_run("two")]
+    for run, steps in zip(runs, ((64, 2000), (64,)), strict=True):
+        for step in steps:
+            add(run, step, "pairs:blimp", pairs(step))
+    (figure,) = evaluation_figures([Record.read(run) for run in runs])
+    labels = [view.label for view in figure.views]
+    assert labels[:2] == ["accuracy", "accuracy by term, last step of each run"]
+    assert "accuracy, term/binding" in labels
+    first, second = (trace.as_plotly() for trace in figure.views[1].traces)
+    assert [first["name"], second["name"]] == ["one, step 2,000", "two, step 64"]
+    assert first["customdata"] == ["binding", "island effects"]
+    assert (first["x"], second["x"]) == ([60.0, 60.0], [40.64, 60.0])
+    assert first["error_x"]["array"] == [1.5, 1.5]
+    assert set(first["y"]).isdisjoint(second["y"]), "equal values do not hide each other"
+    assert first["marker"]["symbol"] != second["marker"]["symbol"]
+
+
+def test_what_one_run_was_asked_once_compares_nothing(make_run: MakeRun) -> None:
+    runs = [make_run("one"), make_run("two")]
+    add(runs[0], 64, "ner:en", {("en_ewt", "f1"): 30.0})
+    assert evaluation_figures([Record.read(run) for run in runs]) == []

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from picolm.errors import PicoLMError
+from picolm.report.dots import Dots, dot_axes, shift
 from picolm.report.figures import STEPS, Figure, Trace, View
 from picolm.report.heatmap import HeatMap
+from picolm.report.panels import side_by_side
 from picolm.report.paper import write_figures
 from picolm.report.series import Series
 
@@ -71,3 +73,38 @@ def test_names_that_would_be_the_same_file_are_numbered(tmp_path: Path) -> None:
     figure = Figure("metric-0", "cka", [View("a.b", view.traces, AXIS, STEPS), View("a/b", view.traces, AXIS, STEPS)])
     names = [path.name for path in write_figures([figure], tmp_path)]
     assert names == ["cka-a-b.png", "cka-a-b.svg", "cka-a-b-2.png", "cka-a-b-2.svg"]
+
+
+def map_view(n_runs: int) -> View:
+    maps = [
+        HeatMap("k", ["0", "1"], ["0"], [[float(run), 1.0 + run]], title=f"run{run}", runs=(run,))
+        for run in range(n_runs)
+    ]
+    drawn = side_by_side(maps)
+    across, up = drawn[0].axes
+    return View("o_proj", drawn, up, across)
+
+
+@pytest.mark.parametrize(("n_runs", "titles"), [(2, 3), (3, 3), (5, 5)])
+def test_maps_of_several_runs_share_a_sheet(tmp_path: Path, n_runs: int, titles: int) -> None:
+    write_figures([Figure("map-0", "k, layer by step", [map_view(n_runs)])], tmp_path)
+    drawn = (tmp_path / "k-o_proj.svg").read_text()
+    assert [f">run{run}</text>" in drawn for run in range(n_runs)] == [True] * n_runs
+    assert drawn.count(">run") == titles, "what two runs differ in is there where there are two"
+    assert re.search(r'<svg [^>]*width="496\.8pt"', drawn), "both columns: 6.9 inches"
+
+
+def test_dots_stand_in_rows_from_the_top(tmp_path: Path) -> None:
+    names = ["binding", "control & raising"]
+    dots = [Dots("a", names, [60.0, None], [1.0, None], 0, shift(0, 1), "series-1")]
+    across, up = dot_axes("accuracy (%)", names)
+    write_figures([Figure("evaluation-0", "blimp", [View("by term", dots, up, across)])], tmp_path)
+    drawn = (tmp_path / "blimp.svg").read_text()
+    heights = [
+        float(found[1])
+        for name in ("binding", "control &amp; raising")
+        for found in [re.search(rf'<text [^>]* y="([0-9.]+)"[^>]*>{name}</text>', drawn)]
+        if found
+    ]
+    assert len(heights) == 2
+    assert heights[0] < heights[1]

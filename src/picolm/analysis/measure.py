@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -212,6 +213,17 @@ class Measuring:
             if step not in self._eyes:
                 self._eyes[step] = self.compared_sights.at(step)
             return self._eyes[step]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let each thread compute by itself: decompositions of small matrices gain nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def named(one: Metric, found: Tensor | Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from picolm.analysis.comparison import Comparison, compared_with
 from picolm.analysis.counter import Counter, Progress
-from picolm.analysis.measure import Measuring
+from picolm.analysis.measure import Measuring, one_thread
 from picolm.analysis.plan import Plan, There, asks_for_probe, is_pattern, make_plan, starred
 from picolm.analysis.probe import Probe
 from picolm.analysis.probe_text import LENGTH, ROWS, probe_of_text
@@ -111,7 +108,7 @@ class Analysis:
             PicoLMError: a file is damaged, or the disk is full.
         """
         counter = Counter(progress, f"{self.source.path.name}, {len(self.steps)} steps", self._total)
-        with _one_thread_each(), ThreadPoolExecutor(max_workers=workers(len(self.steps))) as pool:
+        with one_thread(), ThreadPoolExecutor(max_workers=workers(len(self.steps))) as pool:
             futures = [pool.submit(self._step, step, again, counter) for step in self.steps]
             try:
                 _first_error(futures)
@@ -217,17 +214,6 @@ def _first_error(futures: Sequence[Future[list[Measured]]]) -> None:
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
             future.result()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let each step compute on one thread: decompositions of small matrices gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _probe_of(source: Source, request: Request) -> tuple[Probe | None, str | None]:

@@ -102,13 +102,14 @@ def asks_for_probe(metrics: Sequence[str], patterns: Sequence[str]) -> bool:
     return bool(takes & shown) or any(_gradient_pattern(pattern) is not None for pattern in patterns)
 
 
-def make_plan(metrics: Sequence[str], patterns: Sequence[str], there: There) -> Plan:
+def make_plan(metrics: Sequence[str], patterns: Sequence[str], there: There, *, strict: bool = True) -> Plan:
     """Find the sites of each metric.
 
     Args:
         metrics: names; none twice.
         patterns: as this module says.
         there: what the suite has.
+        strict: whether each metric must have a site, and each pattern serve a metric.
 
     Raises:
         PicoLMError: there is no such metric, a metric has no site that it can take, or a pattern serves none.
@@ -123,6 +124,8 @@ def make_plan(metrics: Sequence[str], patterns: Sequence[str], there: There) -> 
         _by_site(asked, lambda one: _gradients_for(one, patterns, there)),
         _by_site(asked, lambda one: _activations_for(one, patterns, there)),
     )
+    if not strict:
+        return plan
     served = {one.name for of in (plan.weights, plan.gradients, plan.activations) for m in of.values() for one in m}
     # A pattern that matches nothing at all explains a metric without a site better than the metric does.
     for pattern in patterns:

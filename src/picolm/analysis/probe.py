@@ -6,10 +6,15 @@ Shapes: R rows, T positions, H heads, d width, n real tokens.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Positions = Literal["all"] | Sequence[int]
+"""Those of a row that were kept; negative ones count from the end of its text."""
 
 NO_TARGET = -100
 """What `targets` hold where nothing is predicted."""
@@ -79,3 +84,19 @@ def token_rows(activation: Tensor, real: Tensor) -> Tensor:
     if activation.dim() == 3:
         return activation[real]
     return activation.transpose(0, 1)[:, real]
+
+
+def text_positions(lengths: Tensor, length: int, positions: Positions) -> Tensor:
+    """Which of the kept positions of rows are text.
+
+    Args:
+        lengths: int64 [R], how many positions of each row are text.
+        length: T, of all rows.
+        positions: the P that were kept.
+
+    Returns:
+        bool [R, P].
+    """
+    at = torch.arange(length) if positions == "all" else torch.tensor(positions, dtype=torch.int64)
+    where = torch.where(at >= 0, at, lengths[:, None] + at)
+    return (where >= 0) & (where < lengths[:, None])

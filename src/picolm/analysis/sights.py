@@ -36,7 +36,7 @@ class Sight:
     documents: Tensor | None
     """int64 [R, P]: where attention begins anew; None: nowhere."""
     tokens: Tensor | None
-    """int64 [R, T] where the rows belong to this step and may differ at another; None: they are always the same."""
+    """int64 [R, T]: the rows, where another step or another suite may have been shown others; None: never."""
 
     def activation(self, site: ActivationSite) -> Tensor:
         """One site's, in float32 at least: made when it is asked for, as all heads' would be far larger than a layer's.
@@ -145,7 +145,7 @@ class _CapturedEye(Eye):
             weights=weights,
             real=self._capture.real(probe) if parts else torch.zeros(0, 0, dtype=torch.bool),
             documents=None if rows is None else rows.documents,
-            tokens=self._capture.tokens(probe),
+            tokens=self._capture.tokens(probe) if rows is None else rows.input_ids,
         )
 
     def gradients(self, probe: str, sites: Sequence[MatrixSite]) -> dict[str, Tensor | Factors]:

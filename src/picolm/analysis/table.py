@@ -20,9 +20,7 @@ from picolm.analysis.pipeline import Analysis, Request, folder_of
 from picolm.analysis.probe_text import LENGTH, ROWS
 from picolm.errors import PicoLMError
 from picolm.runs.analyses import FOLDER
-from picolm.runs.tables import METRICS, Measured, read_part
-
-_KEY = [name for name in METRICS.names if name != "value"]
+from picolm.runs.tables import METRICS, Measured, read_metrics, read_part
 
 
 def measure(
@@ -84,10 +82,7 @@ def read_table(path: Path | str) -> pl.DataFrame:
     if not place.exists():
         raise PicoLMError(f"there is no table of metrics '{place}'")
     folder = place / FOLDER if (place / FOLDER).is_dir() else place
-    files = sorted(folder.glob("*.parquet"), key=lambda file: file.stat().st_mtime_ns) if folder.is_dir() else [folder]
-    tables = [METRICS.empty_table(), *(read_part(file).replace_schema_metadata(None) for file in files)]
-    frame = _frame(pa.concat_tables(tables))
-    return frame.unique(_KEY, keep="last", maintain_order=True).sort("step", maintain_order=True)
+    return _frame(read_metrics(folder) if folder.is_dir() else read_part(folder).replace_schema_metadata(None))
 
 
 def frame_of(rows: Sequence[Measured]) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from picolm.assembly.ingredients import Ingredients, order
+from picolm.assembly.online import online_metrics
 from picolm.config import schema
 from picolm.data.prepared import TokenData
 from picolm.data.split import Split
@@ -257,6 +258,8 @@ def _first_rank(
             device=structure.device,
             done=first,
             measurements=watch.measurements,
+            metrics=online_metrics(config, run.path, observers),
+            interventions=[item.intervention for item in structure.active],
             committed=ledger.committed,
         )
         evaluation = watch.evaluation(run, interruption, observers) if watch.evaluation else None

@@ -11,6 +11,7 @@ import torch
 
 from picolm.assembly.attempt import Watch, active_of, attempt
 from picolm.assembly.ingredients import Ingredients, code_hashes, identity, reopen_as
+from picolm.assembly.online import check_metrics, check_names
 from picolm.assembly.scheduled import scheduled_evaluation
 from picolm.assembly.training import place_for
 from picolm.config import schema
@@ -80,6 +81,7 @@ def fork(
     trusting = Trust(trusted, code_hashes(parent) if trust else {})
     former = load_interventions(config.interventions, trusting)
     config = _changed(config, overrides, interventions, without, former)
+    check_names(config.capture)
     loaded = load_interventions(config.interventions, trusting)
     watch = Watch(observers, measurements, interruption)
     with joined_ranks() as ranks:
@@ -91,6 +93,7 @@ def fork(
             return run
         place = place_for(name, parent.name, parent.path.parent if runs_dir is None else Path(runs_dir))
         checkpoint = _checkpoint(parent, at)
+        check_metrics(ingredients.config)
         watch = replace(watch, evaluation=scheduled_evaluation(place, ingredients, loaded))
         lineage = describe_parent(parent, at, place, None if checkpoint is None else seal_of(checkpoint.path))
         dropped = [item for item in former if item.name not in {other.name for other in loaded}]

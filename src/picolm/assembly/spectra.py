@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from torch import Tensor
@@ -20,18 +20,22 @@ _MOST_WORK = 2_000_000_000
 _KINDS = ("attention.o_proj", "mlp.down_proj")
 
 
-def spectra(source: Source, insides: Insides, progress: Callable[[str, int, int], None]) -> None:
+def spectra(
+    source: Source, insides: Insides, progress: Callable[[str, int, int], None], *, shared: Sequence[int] = ()
+) -> None:
     """Add the spectra of what attention and feed-forward layers write, of the first, the middle and the last layer.
 
     Args:
         source: of it these matrices alone are read.
         insides: gets the spectra, and a note where not all is shown.
         progress: is told (what, done, total).
+        shared: steps that other runs of the page have too, of which those are taken that the source has, and its last;
+            empty: steps spread over all of its own.
 
     Raises:
         PicoLMError: a checkpoint is damaged.
     """
-    steps = spread(source.steps, _MOST_STEPS)
+    steps = _steps(source.steps, shared)
     if not steps:
         return
     snapshot = source.snapshot(steps[-1])
@@ -55,3 +59,9 @@ def spectra(source: Source, insides: Insides, progress: Callable[[str, int, int]
         insides.notes.append(
             f"Spectra of {left} are left out: these matrices are too large to be decomposed for a page."
         )
+
+
+def _steps(there: Sequence[int], shared: Sequence[int]) -> list[int]:
+    # Chosen among those of all runs, so that each run shows the same ones.
+    chosen = set(spread(shared, _MOST_STEPS - 1))
+    return sorted({*chosen.intersection(there), there[-1]}) if chosen and there else spread(there, _MOST_STEPS)

@@ -12,6 +12,7 @@ import torch
 
 from picolm.assembly.attempt import Watch, attempt, forecast_of
 from picolm.assembly.ingredients import Ingredients, code_hashes, identity, prepare, reopen
+from picolm.assembly.online import check_metrics, check_names
 from picolm.assembly.scheduled import scheduled_evaluation
 from picolm.config import schema
 from picolm.config.loading import build_config
@@ -81,6 +82,7 @@ def train(
             return run
         path = place_for(name, stem, Path(runs_dir))
         check_room(ingredients.config, path)
+        check_metrics(ingredients.config)
         # Reads what will be asked: bad data are found before anything is made.
         watch = replace(watch, evaluation=scheduled_evaluation(path, ingredients, loaded))
         run = RunDirectory.create(path, identity(ingredients, path.name, loaded))
@@ -195,6 +197,7 @@ def forecast(config: schema.Config, progress: Progress | None = None, *, trusted
     device = choose_device(config.training.device)
     ingredients = prepare(config, progress)
     check_probes(ingredients.config, ingredients.data.split("validation"))
+    check_metrics(ingredients.config)
     with numerics(config.training):
         return forecast_of(ingredients, device)
 
@@ -214,9 +217,10 @@ def place_for(name: str | None, stem: str, runs_dir: Path) -> Path:
 
 
 def _checked(config: schema.Config, trust: Trust) -> tuple[Loaded, ...]:
-    """What shows before anything is prepared: device, trackers, questions, interventions."""
+    """What shows before anything is prepared: device, trackers, questions, metrics, interventions."""
     choose_device(config.training.device)
     for words in config.evaluation.tasks:
         parse_task(words)
+    check_names(config.capture)
     require(config.tracking)
     return load_interventions(config.interventions, trust)

@@ -118,6 +118,14 @@ class Capture(Steps):
     moments: Strings = Field((), description="matrices whose optimizer state is stored")
     updates: Strings = Field((), description="matrices whose last update is stored")
     token_losses: bool = Field(True, description="whether the loss of each scored token is stored")
+    metrics: Strings = Field(
+        (),
+        description="what is measured at each capture, as `picolm analyze --metrics` has it: per, attention_entropy",
+    )
+    metric_sites: Strings = Field(
+        (),
+        description="where, as `--sites` has it: layers.*.attention.ov.*, gradient(embedding); nothing of it is stored",
+    )
     dtype: Literal["fp32", "bf16"] = Field(
         "fp32", description="in which precision tensors are stored; losses always in fp32"
     )
@@ -136,6 +144,16 @@ class Capture(Steps):
                     f"'{name}' cannot name a probe: use letters, digits, - and _, "
                     f"and none of {', '.join(RESERVED_PROBES)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_sites_and_steps(self) -> Capture:
+        if self.metrics and not self.metric_sites:
+            raise ValueError("there are `metrics` but no `metric_sites`: name one, for example layers.*.attention.ov.*")
+        if self.metric_sites and not self.metrics:
+            raise ValueError("there are `metric_sites` but no `metrics`: name one, for example per")
+        if self.metrics and not self.is_wanted:
+            raise ValueError("there are `metrics` but no steps to measure at: for example per_doubling=1")
         return self
 
     @property

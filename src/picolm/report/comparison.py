@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +10,28 @@ from picolm.config.difference import ABSENT, difference
 from picolm.errors import PicoLMError
 from picolm.report import numbers, sections
 from picolm.report.document import document, require_place, write_page
-from picolm.report.evaluations import evaluated_series, headline_metrics, task_names
-from picolm.report.figures import COLOURS, DASHES, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit, steps_axis
-from picolm.report.markup import Markup, data_table, element, join, label
-from picolm.report.measured import Block, blocks, by_metric, names
-from picolm.report.metrics import about
+from picolm.report.evaluations import evaluation_figures
+from picolm.report.figures import COLOURS, LOGARITHMIC_STEPS, STEPS, Figure, Trace, View, loss_unit
+from picolm.report.insides import Compared
+from picolm.report.markup import Markup, data_table, element, join
+from picolm.report.metrics import metric_figures
+from picolm.report.overlay import dash, overlaid, titles
 from picolm.report.record import Record, table
+from picolm.report.representations import inside_figures
 from picolm.report.series import Series, number
 from picolm.runs.directory import RunDirectory
 
-_MOST_VIEWS = 60
-"""Views of one figure from which on layers are no longer shown one by one."""
+_NOTHING = Compared()
 Curve = Callable[[Record], Series]
 
 
-def write_comparison(runs: Sequence[RunDirectory], out: Path) -> Path:
+def write_comparison(runs: Sequence[RunDirectory], out: Path, compared: Compared = _NOTHING) -> Path:
     """Write one self-contained page about several runs.
 
     Args:
         runs: two or more, in the order of their colours.
         out: the file to write.
+        compared: what was computed from their checkpoints and captures, to be drawn too.
 
     Returns:
         The file.
@@ -39,7 +41,7 @@ def write_comparison(runs: Sequence[RunDirectory], out: Path) -> Path:
             is no page of PicoLM.
     """
     require_place(out)
-    write_page(out, _page(read_records(runs)))
+    write_page(out, _page(read_records(runs), compared))
     return out
 
 
@@ -56,33 +58,28 @@ def read_records(runs: Sequence[RunDirectory]) -> list[Record]:
     return [Record.read(run) for run in runs]
 
 
-def comparison_figures(records: Sequence[Record]) -> list[Figure]:
-    """Everything that is drawn of several runs: a colour for each run."""
-    return [*_losses(records), *_evaluations(records), *_metrics(records)]
+def comparison_figures(records: Sequence[Record], compared: Compared = _NOTHING) -> list[Figure]:
+    """Everything that is drawn of several runs: a colour for each run, heat maps side by side.
+
+    Args:
+        records: of the runs.
+        compared: what was computed from their checkpoints and captures.
+    """
+    inside = inside_figures(compared, titles(records))
+    return [*_losses(records), *evaluation_figures(records), *metric_figures(records), *inside]
 
 
-def titles(records: Sequence[Record]) -> list[str]:
-    """What the runs are called: their names, numbered where two have the same."""
-    all_names = [record.name for record in records]
-    return [
-        name if all_names.count(name) == 1 else f"{name} ({all_names[: place + 1].count(name)})"
-        for place, name in enumerate(all_names)
-    ]
-
-
-def _page(records: Sequence[Record]) -> str:
-    figures = comparison_figures(records)
+def _page(records: Sequence[Record], compared: Compared) -> str:
+    figures = comparison_figures(records, compared)
     plots = {figure.key: sections.plot(figure) for figure in figures}
-    metrics = join(plot for key, plot in plots.items() if key.startswith("metric-"))
-    losses = [plot for key, plot in plots.items() if key in ("loss", "domains")]
-    evaluations = [plot for key, plot in plots.items() if key.startswith("evaluation-")]
     body = join(
         (
             sections.section("Runs", [_summary(records)]),
             sections.section("Differences", [_differences(records)]),
-            sections.section("Loss", losses),
-            sections.section("Evaluation", evaluations),
-            sections.section("Metrics", [element("div", metrics, class_="row maps")] if metrics else []),
+            sections.section("Loss", sections.beginning(plots, "loss", "domains")),
+            sections.section("Evaluation", sections.beginning(plots, "evaluation-")),
+            sections.section("Metrics", _grid("pairs", sections.beginning(plots, "map-", "metric-"))),
+            sections.section("Representations", _representations(records, compared, plots)),
         )
     )
     return document(
@@ -96,6 +93,22 @@ def _page(records: Sequence[Record]) -> str:
     )
 
 
+def _representations(records: Sequence[Record], compared: Compared, plots: Mapping[str, Markup]) -> list[Markup]:
+    left_out: dict[str, list[str]] = {}
+    for title, insides in zip(titles(records), compared.of_runs, strict=False):
+        for note in insides.notes:
+            left_out.setdefault(note, []).append(title)
+    notes = [f"{', '.join(of)}: {note}" for note, of in left_out.items()]
+    return [
+        *_grid("insides", sections.beginning(plots, "inside-")),
+        *(element("p", note, class_="note") for note in notes),
+    ]
+
+
+def _grid(kind: str, plots: Sequence[Markup]) -> list[Markup]:
+    return [element("div", *plots, class_=f"row {kind}")] if plots else []
+
+
 def _picker(records: Sequence[Record]) -> Markup:
     boxes = (
         element("label", Markup(f'<input type="checkbox" checked data-run="{place}">'), _swatch(place), title)
@@ -105,12 +118,7 @@ def _picker(records: Sequence[Record]) -> Markup:
 
 
 def _swatch(place: int) -> Markup:
-    return element("span", class_=f"swatch run-{place % COLOURS + 1} {_dash(place)}", aria_hidden="true")
-
-
-def _dash(place: int) -> str:
-    # Where there are more runs than colours, the line tells them apart.
-    return DASHES[place // COLOURS % len(DASHES)]
+    return element("span", class_=f"swatch run-{place % COLOURS + 1} {dash(place)}", aria_hidden="true")
 
 
 def _summary(records: Sequence[Record]) -> Markup:
@@ -203,81 +211,5 @@ def _of_domain(domain: str) -> Curve:
     return lambda record: Series.of(record.validation, "domains", domain, "loss")
 
 
-def _evaluations(records: Sequence[Record]) -> list[Figure]:
-    tasks = dict.fromkeys(task for record in records for task in task_names(record))
-    figures = []
-    for place, task in enumerate(tasks):
-        rows = [row for record in records for row in record.evaluations if row["task"] == task]
-        views = []
-        for metric in headline_metrics(rows):
-            name = metric.replace("_", " ")
-            axis = {"title": {"text": label(name)}}
-            subsets = dict.fromkeys(row["subset"] for row in rows if row["metric"] == metric)
-            for subset in list(subsets)[:_MOST_VIEWS]:
-                if traces := _traces(records, _of_task(task, subset, metric), ".4~g"):
-                    title = name if subset == "all" else f"{name}, {subset}"
-                    views.append(View(title, traces, axis, steps_axis(traces)))
-        if views:
-            figures.append(Figure(f"evaluation-{place}", task, views))
-    return figures
-
-
-def _of_task(task: str, subset: str, metric: str) -> Curve:
-    def curve(record: Record) -> Series:
-        wanted = (task, subset, metric)
-        return evaluated_series(
-            [
-                row
-                for row in record.evaluations
-                if (row["task"], row["subset"], row["metric"]) == wanted and row["step"] is not None
-            ]
-        )
-
-    return curve
-
-
-def _metrics(records: Sequence[Record]) -> list[Figure]:
-    """A figure for each metric; its views are the mean over layers and heads at each kind of site, and each layer."""
-    by_run = [{_key(block): block for block in blocks(record.metrics)} for record in records]
-    every = list({key: block for found in by_run for key, block in found.items()}.values())
-    figures = []
-    for place, (name, own) in enumerate(by_metric(every).items()):
-        layered = len(own) + sum(len(block.layers) for block in own) <= _MOST_VIEWS
-        views = [
-            view
-            for block, title in zip(own, names(own), strict=True)
-            for view in _metric_views(block, title, [found.get(_key(block)) for found in by_run], records, layered)
-        ]
-        figures.append(Figure(f"metric-{place}", name, views, note=about(name)))
-    return figures
-
-
-def _metric_views(
-    block: Block, title: str, of_runs: Sequence[Block | None], records: Sequence[Record], layered: bool
-) -> Iterable[View]:
-    axis = {"title": {"text": label(block.metric)}}
-    curves = [Series([], []) if one is None else one.overall() for one in of_runs]
-    whole = f"{title}, mean of layers" if len(block.layers) > 1 else title
-    traces = _drawn(records, curves, ".6~g")
-    yield View(whole, traces, axis, steps_axis(traces))
-    for layer in block.layers if layered and len(block.layers) > 1 else ():
-        curves = [Series([], []) if one is None else one.of_layer(layer) for one in of_runs]
-        traces = _drawn(records, curves, ".6~g")
-        yield View(f"{title}, layer {layer}", traces, axis, steps_axis(traces))
-
-
-def _key(block: Block) -> tuple[str | None, ...]:
-    return block.metric, block.kind, block.probe, block.against
-
-
 def _traces(records: Sequence[Record], curve: Curve, decimals: str, *, marked: bool = True) -> list[Trace]:
-    return _drawn(records, [curve(record) for record in records], decimals, marked=marked)
-
-
-def _drawn(records: Sequence[Record], curves: Sequence[Series], decimals: str, *, marked: bool = True) -> list[Trace]:
-    """A curve for each run that has one, in its own colour."""
-    return [
-        Trace(title, series, f"series-{run % COLOURS + 1}", decimals, dash=_dash(run), marked=marked, run=run)
-        for run, (title, series) in enumerate(zip(titles(records), curves, strict=True))
-        if series
-    ]
+    return overlaid(titles(records), [curve(record) for record in records], decimals, marked=marked)

@@ -35,7 +35,7 @@ def document(
 
     # A page without a plot does not carry 5 MB of plotting.
     plotting = get_plotlyjs() if figures else ""
-    theme = _resource("theme.js")
+    theme = _resource("panels.js") + _resource("theme.js")
     return Template(_resource("template.html")).substitute(
         policy=_policy(plotting, theme),
         style=_resource("style.css"),

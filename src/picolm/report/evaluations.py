@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from picolm.report import numbers
+from picolm.report.dots import Dots, dot_axes, shift
 from picolm.report.figures import COLOURS, DASHES, Figure, Trace, View, steps_axis
-from picolm.report.markup import Markup, data_table, element, join
+from picolm.report.markup import Markup, data_table, element, join, label
+from picolm.report.overlay import overlaid, titles
 from picolm.report.record import Line, Record
 from picolm.report.series import Series, number
 
@@ -16,17 +18,84 @@ _HEADLINES = ("accuracy", "f1", "loss", "bits_per_byte", "perplexity")
 _DETAILED = ("paradigm/",)
 """Groups that are too many for a page."""
 _MOST_COLUMNS = 8
+_MOST_VIEWS = 60
+"""Subsets of one metric of a task that can be chosen."""
 
 
-def evaluation_figures(record: Record) -> list[Figure]:
-    """A figure for each task that was asked at two steps or more."""
+def evaluation_figures(records: Sequence[Record]) -> list[Figure]:
+    """Draw each task: of one run those asked at two steps or more, of several all, side by side.
+
+    Args:
+        records: of the runs.
+    """
     figures = []
-    for place, task in enumerate(task_names(record)):
-        rows = [row for row in record.evaluations if row["task"] == task and row["step"] is not None]
-        if len({row["step"] for row in rows}) > 1:
-            views = [view for metric in headline_metrics(rows) for view in _views(rows, metric)]
+    for place, task in enumerate(dict.fromkeys(task for record in records for task in task_names(record))):
+        of_runs = [_asked(record, task) for record in records]
+        views = _of_one(of_runs[0]) if len(records) == 1 else _of_several(of_runs, titles(records))
+        if views:
             figures.append(Figure(f"evaluation-{place}", task, views))
     return figures
+
+
+def _asked(record: Record, task: str) -> list[Line]:
+    return [row for row in record.evaluations if row["task"] == task and row["step"] is not None]
+
+
+def _of_one(rows: Sequence[Line]) -> list[View]:
+    if len({row["step"] for row in rows}) < 2:
+        return []
+    return [view for metric in headline_metrics(rows) for view in _views(rows, metric)]
+
+
+def _of_several(of_runs: Sequence[Sequence[Line]], called: Sequence[str]) -> list[View]:
+    """Each group at the last step of each run, and over steps each subset."""
+    together = [row for rows in of_runs for row in rows]
+    views = []
+    for metric in headline_metrics(together):
+        subsets = list(dict.fromkeys(row["subset"] for row in together if row["metric"] == metric))
+        curves = [view for subset in subsets[:_MOST_VIEWS] for view in _overlay(of_runs, called, subset, metric)]
+        # The whole first, then what it consists of.
+        views += [*curves[:1], *_dots(of_runs, called, subsets, metric), *curves[1:]]
+    return views
+
+
+def _overlay(of_runs: Sequence[Sequence[Line]], called: Sequence[str], subset: str, metric: str) -> list[View]:
+    own = [[row for row in rows if (row["subset"], row["metric"]) == (subset, metric)] for rows in of_runs]
+    traces = overlaid(called, [evaluated_series(rows) for rows in own], ".4~g")
+    name = metric.replace("_", " ")
+    title = name if subset == "all" else f"{name}, {subset}"
+    # One point of one run compares nothing.
+    several = sum(map(len, own)) > 1
+    return [View(title, traces, {"title": {"text": unit(metric)}}, steps_axis(traces))] if several and traces else []
+
+
+def _dots(of_runs: Sequence[Sequence[Line]], called: Sequence[str], subsets: Sequence[str], metric: str) -> list[View]:
+    groups: dict[str, list[str]] = {}
+    for subset in subsets:
+        if "/" in subset and not subset.startswith(_DETAILED):
+            groups.setdefault(subset.partition("/")[0], []).append(subset)
+    views = []
+    for kind, own in groups.items():
+        if len(own) > 1:
+            drawn = [_of_run(lines, own, metric, run, called) for run, lines in enumerate(of_runs) if lines]
+            across, up = dot_axes(unit(metric), drawn[0].rows)
+            views.append(View(f"{metric.replace('_', ' ')} by {kind}, last step of each run", drawn, up, across))
+    return views
+
+
+def _of_run(lines: Sequence[Line], subsets: Sequence[str], metric: str, run: int, called: Sequence[str]) -> Dots:
+    last = max(line["step"] for line in lines)
+    there = {line["subset"]: line for line in lines if line["metric"] == metric and line["step"] == last}
+    found = [there.get(subset) for subset in subsets]
+    return Dots(
+        f"{called[run]}, step {numbers.whole(last)}",
+        [subset.partition("/")[2].replace("_", " ") for subset in subsets],
+        [None if line is None else number(line["value"]) for line in found],
+        [None if line is None else number(line["se"]) for line in found],
+        run,
+        shift(run, len(called)),
+        f"series-{run % COLOURS + 1}",
+    )
 
 
 def evaluation_tables(record: Record) -> Markup:
@@ -71,8 +140,13 @@ def _views(rows: Sequence[Line], metric: str) -> list[View]:
 
 
 def _view(title: str, traces: list[Trace], metric: str) -> View:
-    unit = "%" if metric in ("accuracy", "f1") else metric.replace("_", " ")
-    return View(title, traces, {"title": {"text": unit}}, steps_axis(traces))
+    return View(title, traces, {"title": {"text": unit(metric)}}, steps_axis(traces))
+
+
+def unit(metric: str) -> str:
+    """What stands on the axis of a metric."""
+    name = label(metric.replace("_", " "))
+    return f"{name} (%)" if metric in ("accuracy", "f1") else name
 
 
 def _curve(rows: Sequence[Line], subset: str, metric: str, place: int) -> Trace:

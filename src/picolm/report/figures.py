@@ -35,7 +35,7 @@ class Trace:
         decimals: how values are written on hovering, as a d3 format.
         style: Plotly attributes of the line.
         marked: whether each point has a mark.
-        run: place of its run among those of the page; None where there is one.
+        runs: places, among the runs of a page, of those of which it tells; it is shown while all of these are.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Trace:
     width: float = 2.0
     dash: str = "solid"
     marked: bool = False
-    run: int | None = None
+    runs: tuple[int, ...] = ()
 
     def as_plotly(self) -> dict[str, Any]:
         """Return the trace, light: values to 6 digits."""
@@ -59,7 +59,7 @@ class Trace:
             "line": {"width": self.width, "dash": self.dash},
             "colour": self.colour,
             "hovertemplate": f"%{{y:{self.decimals}}}",
-            **({} if self.run is None else {"run": self.run}),
+            **({"runs": list(self.runs)} if self.runs else {}),
         }
 
 

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from picolm.report import numbers
-from picolm.report.figures import Figure, Trace, View
-from picolm.report.heatmap import HeatMap
-from picolm.report.series import Series
-
 Rows = list[list[float | None]]
-_SATURATED = 0.02
-"""Share of the probabilities that have the last colour: the first tokens of a row have few keys to attend to."""
-_ATTENTION = (
-    "Probabilities of one row of text: queries down, keys across. The largest "
-    f"{_SATURATED:.0%} have the same colour; hovering says their values."
-)
 
 
 @dataclass(frozen=True)
@@ -60,59 +49,20 @@ class Insides:
     notes: list[str] = field(default_factory=list)
 
 
-def inside_figures(insides: Insides) -> list[Figure]:
-    """CKA of each checkpoint with each, spectra over time, attention."""
-    built = (
-        ("cka", "CKA of each step with each", _likeness(insides), "Debiased linear CKA of the activations of a probe."),
-        ("spectra", "Singular values over time", _spectra(insides), ""),
-        ("attention", "Attention", _pictures(insides), _ATTENTION),
-    )
-    return [Figure(f"inside-{key}", title, views, note=note) for key, title, views, note in built if views]
+@dataclass(frozen=True)
+class Kinship:
+    """How alike activations of one site are in two runs, at steps that both have: [steps]."""
+
+    site: str
+    probe: str
+    runs: tuple[int, int]
+    steps: list[int]
+    values: list[float | None]
 
 
-def _likeness(insides: Insides) -> list[View]:
-    several = len({one.probe for one in insides.likeness}) > 1
-    views = []
-    for one in insides.likeness:
-        steps = [str(step) for step in one.steps]
-        drawn = HeatMap("CKA", steps, steps, one.values, row="step", limits=(0.0, 1.0), square=True)
-        across, up = drawn.axes
-        views.append(View(f"{one.site}, {one.probe}" if several else one.site, [drawn], up, across))
-    return views
+@dataclass(frozen=True)
+class Compared:
+    """What was computed of several runs: of each, and of pairs of them."""
 
-
-def _spectra(insides: Insides) -> list[View]:
-    axis = {"title": {"text": "singular value"}, "type": "log", "exponentformat": "power", "dtick": 1}
-    across = {"title": {"text": "index"}, "rangemode": "tozero"}
-    views = []
-    for one in insides.spectra:
-        last = max(1, len(one.steps) - 1)
-        traces = [
-            Trace(
-                f"step {numbers.whole(step)}",
-                Series(list(range(1, len(values) + 1)), [value if value else None for value in values]),
-                f"ramp-{round(4 * place / last) + 1}",
-                ".4~g",
-                width=1.4,
-            )
-            for place, (step, values) in enumerate(zip(one.steps, one.values, strict=True))
-        ]
-        views.append(View(one.site, traces, axis, across))
-    return views
-
-
-def _pictures(insides: Insides) -> list[View]:
-    views = []
-    for one in insides.pictures:
-        drawn = HeatMap(
-            "probability", one.keys, one.queries, one.values, "key", "query", limits=(0.0, _brightest(one)), square=True
-        )
-        across, up = drawn.axes
-        title = f"layer {one.layer}, head {one.head}, {one.probe}, step {numbers.whole(one.step)}"
-        views.append(View(title, [drawn], up, across))
-    return views
-
-
-def _brightest(picture: Picture) -> float:
-    there = sorted(value for row in picture.values for value in row if value)
-    return there[int((1 - _SATURATED) * (len(there) - 1))] if there else 1.0
+    of_runs: list[Insides] = field(default_factory=list)
+    kinships: list[Kinship] = field(default_factory=list)

@@ -36,6 +36,11 @@ class Block:
     against: str | None
     values: dict[Place, dict[int, float | None]] = field(default_factory=lambda: defaultdict(dict))
 
+    @property
+    def key(self) -> tuple[str, str, str | None, str | None]:
+        """What blocks of two runs have in common that tell of the same."""
+        return self.metric, self.kind, self.probe, self.against
+
     @cached_property
     def steps(self) -> list[int]:
         """All steps, ascending."""

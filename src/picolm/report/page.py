@@ -17,10 +17,11 @@ from picolm.report.figures import (
     loss_figure,
     speed_figure,
 )
-from picolm.report.insides import Insides, inside_figures
+from picolm.report.insides import Compared, Insides
 from picolm.report.markup import Markup, element, join
 from picolm.report.metrics import metric_figures
 from picolm.report.record import Record
+from picolm.report.representations import inside_figures
 from picolm.runs.directory import RunDirectory
 from picolm.runs.verification import REPORT
 
@@ -54,7 +55,12 @@ def run_figures(record: Record, insides: Insides = _NOTHING) -> list[Figure]:
     """Everything that is drawn of a run."""
     built = (domain_figure, learning_rate_figure, gradient_figure, speed_figure)
     figures = [figure for build in (loss_figure, *built) if (figure := build(record))]
-    return [*figures, *evaluation_figures(record), *metric_figures(record), *inside_figures(insides)]
+    return [
+        *figures,
+        *evaluation_figures([record]),
+        *metric_figures([record]),
+        *inside_figures(Compared([insides]), [record.name]),
+    ]
 
 
 def _page(record: Record, insides: Insides) -> str:
@@ -72,14 +78,14 @@ def _page(record: Record, insides: Insides) -> str:
 
 def _body(record: Record, plots: dict[str, Markup], notes: Sequence[str]) -> Markup:
     small = join(plots.get(key, "") for key in ("rate", "gradient", "speed"))
-    metrics, insides = join(_of(plots, "metric-")), join(_of(plots, "inside-"))
+    metrics, insides = (join(sections.beginning(plots, kind)) for kind in ("metric-", "inside-"))
     left_out = [element("p", note, class_="note") for note in notes]
     return join(
         (
             sections.section("Interventions", [interventions(record)]),
             sections.section("Loss", [plots.get("loss", Markup())]),
             sections.section("Domains", [plots.get("domains", Markup()), sections.domain_table(record)]),
-            sections.section("Evaluation", [*_of(plots, "evaluation-"), evaluation_tables(record)]),
+            sections.section("Evaluation", [*sections.beginning(plots, "evaluation-"), evaluation_tables(record)]),
             sections.section("Metrics", [element("div", metrics, class_="row maps")] if metrics else []),
             sections.section(
                 "Representations", [element("div", insides, class_="row maps"), *left_out] if insides else []
@@ -91,7 +97,3 @@ def _body(record: Record, plots: dict[str, Markup], notes: Sequence[str]) -> Mar
             sections.section("Checkpoints", [sections.checkpoints(record)]),
         )
     )
-
-
-def _of(plots: dict[str, Markup], beginning: str) -> list[Markup]:
-    return [plot for key, plot in plots.items() if key.startswith(beginning)]

@@ -1,4 +1,4 @@
-"""Figures for papers: each view as PNG and SVG, one column wide, in colours that everyone tells apart."""
+"""Figures for papers: each view as PNG and SVG, one column of a paper wide, in colours that everyone tells apart."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from picolm.errors import PicoLMError
-from picolm.report.figures import Drawn, Figure, Trace, View
+from picolm.report.dots import Dots
+from picolm.report.figures import Figure, Trace, View
 from picolm.report.heatmap import HeatMap
-from picolm.report.markup import printable
+from picolm.report.paper_maps import ONE_COLUMN, chosen, draw_maps, plain, size
 from picolm.runs.durable import make_parents, write_bytes
 
-_WIDTH = 3.3
-"""Inches: one column of a page with two."""
 _MAKER = "PicoLM"
 _OKABE_ITO = {
     "series-1": "#0072B2",
@@ -32,6 +31,15 @@ _OKABE_ITO = {
 _RAMP = ("#440154", "#3B528B", "#21918C", "#35A065", "#7FAE1F")
 _COLOURS = {**_OKABE_ITO, **{f"ramp-{place}": colour for place, colour in enumerate(_RAMP, start=1)}}
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+_SYMBOLS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+    "x": "X",
+    "star": "*",
+}
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -49,7 +57,6 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": _MAKER,
 }
-_MOST_TICKS = 10
 
 
 def write_figures(
@@ -89,10 +96,12 @@ def _named(figures: Sequence[Figure]) -> Iterator[tuple[str, View]]:
     taken: set[str] = set()
     for figure in figures:
         # What is numbered in the page has its name as its title.
-        numbered = figure.key.startswith(("metric-", "evaluation-"))
-        stem = figure.title if numbered else figure.key.removeprefix("inside-")
+        numbered = figure.key.startswith(("map-", "metric-", "evaluation-"))
+        stem = figure.title.partition(", layer by step")[0] if numbered else figure.key.removeprefix("inside-")
         for view in figure.views:
-            parts = (stem, view.label) if len(figure.views) > 1 or figure.key.startswith("metric-") else (stem,)
+            parts = (
+                (stem, view.label) if len(figure.views) > 1 or figure.key.startswith(("map-", "metric-")) else (stem,)
+            )
             name = "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", part).strip("-") for part in parts)[:120].lower()
             number, free = 2, name
             while free in taken:
@@ -105,14 +114,19 @@ def _drawn(view: View) -> dict[str, bytes]:
     """The view as files, by ending."""
     from matplotlib.figure import Figure as Sheet
 
-    sheet = Sheet(figsize=(_WIDTH, _height(view.traces)), layout="constrained")
-    axes = sheet.add_subplot()
-    for trace in view.traces:
-        if isinstance(trace, HeatMap):
-            _draw_map(sheet, axes, trace)
-        elif isinstance(trace, Trace):
+    maps = chosen([trace for trace in view.traces if isinstance(trace, HeatMap)])
+    curves = [trace for trace in view.traces if isinstance(trace, Trace)]
+    dots = [trace for trace in view.traces if isinstance(trace, Dots)]
+    sheet = Sheet(figsize=size(maps) if maps else (ONE_COLUMN, _height(len(view.traces), dots)), layout="constrained")
+    if maps:
+        draw_maps(sheet, maps)
+    else:
+        axes = sheet.add_subplot()
+        for trace in curves:
             _draw_curve(axes, trace, logarithmic=view.xaxis.get("type") == "log")
-    _dress(axes, view)
+        for one in dots:
+            _draw_dots(axes, one)
+        _dress(axes, view)
     found = {}
     for ending, facts in (("png", {"Software": _MAKER}), ("svg", {"Creator": _MAKER, "Date": None})):
         content = io.BytesIO()
@@ -121,12 +135,22 @@ def _drawn(view: View) -> dict[str, bytes]:
     return found
 
 
-def _height(traces: Sequence[Drawn]) -> float:
-    first = traces[0] if traces else None
-    if isinstance(first, HeatMap):
-        # Rows are read one by one where there are few, a square stays one.
-        return 2.9 if first.square else min(6.0, max(1.6, 0.8 + 0.13 * len(first.rows)))
-    return 2.2 + 0.16 * (len(traces) // 2 if len(traces) > 1 else 0)
+def _height(entries: int, dots: Sequence[Dots]) -> float:
+    legend = 0.16 * (entries // 2 if entries > 1 else 0)
+    return legend + (0.8 + 0.15 * len(dots[0].rows) if dots else 2.2)
+
+
+def _draw_dots(axes: Any, one: Dots) -> None:
+    axes.errorbar(
+        [float("nan") if value is None else value for value in one.values],
+        one.heights,
+        xerr=[error or 0.0 for error in one.errors],
+        fmt=_SYMBOLS[one.symbol],
+        markersize=3,
+        elinewidth=0.6,
+        color=_COLOURS[one.colour],
+        label=plain(one.name),
+    )
 
 
 def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
@@ -140,32 +164,8 @@ def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
         linestyle=_DASHES[trace.dash],
         linewidth=0.6 * trace.width,
         marker="o" if trace.marked else None,
-        label=_plain(trace.name),
+        label=plain(trace.name),
     )
-
-
-def _draw_map(sheet: Any, axes: Any, drawn: HeatMap) -> None:
-    import numpy as np
-    from matplotlib.colors import LogNorm, Normalize
-
-    values = np.array([[np.nan if value is None else value for value in row] for row in drawn.values], dtype=float)
-    low, high = drawn.bounds
-    image = axes.imshow(
-        values,
-        cmap={"RdBu": "RdBu_r", "Viridis": "viridis"}[drawn.colours],
-        norm=LogNorm(low, high) if drawn.logarithmic else Normalize(low, high),
-        aspect="equal" if drawn.square else "auto",
-        origin="upper" if drawn.square else "lower",
-        interpolation="nearest",
-    )
-    bar = sheet.colorbar(image, ax=axes, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label(_plain(drawn.name))
-    for axis, all_names in ((axes.xaxis, drawn.columns), (axes.yaxis, drawn.rows)):
-        places = range(0, len(all_names), -(-len(all_names) // _MOST_TICKS) or 1)
-        axis.set_ticks(list(places), [_plain(all_names[place]) for place in places])
-    if max(map(len, drawn.columns), default=0) > 3:
-        axes.tick_params(axis="x", rotation=45)
 
 
 def _dress(axes: Any, view: View) -> None:
@@ -175,7 +175,10 @@ def _dress(axes: Any, view: View) -> None:
         (axes.xaxis, view.xaxis, axes.set_xscale),
         (axes.yaxis, view.yaxis, axes.set_yscale),
     ):
-        axis.set_label_text(_plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
+        if "range" in asked:
+            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
+            axis.set_view_interval(*asked["range"], ignore=True)
+        axis.set_label_text(plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
         if asked.get("type") == "log" and axes.lines:
             set_scale("log")
             if asked.get("tickformat") == "~g" and asked.get("dtick") == "D2":
@@ -184,8 +187,3 @@ def _dress(axes: Any, view: View) -> None:
                 axis.set_minor_formatter(NullFormatter())
     if len(view.traces) > 1:
         axes.figure.legend(loc="outside upper center", ncols=2)
-
-
-def _plain(value: str) -> str:
-    """A text as Matplotlib shows it as it is: a dollar sign would begin a formula."""
-    return printable(value).replace("$", r"\$")

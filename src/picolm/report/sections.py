@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from picolm.report import numbers
@@ -109,6 +109,11 @@ def plot(figure: Figure) -> Markup:
         element("p", figure.note, class_="note") if figure.note else "",
         id=f"figure-{figure.key}",
     )
+
+
+def beginning(plots: Mapping[str, Markup], *keys: str) -> list[Markup]:
+    """Return the places of the figures whose keys begin with one of these, in their order."""
+    return [plot for key, plot in plots.items() if key.startswith(keys)]
 
 
 def domain_table(record: Record) -> Markup:

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the figures in the colours of the style sheet, and again when these change.
 (() => {
   const root = document.documentElement;
@@ -7,7 +6,8 @@
   const hidden = new Set(); // runs, by their place
   const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
-  const ON_PAPER = { width: 670, height: 300 }; // fits A4 and Letter within their margins, in CSS pixels
+  // Fits A4 and Letter within their margins, three to a page, in CSS pixels; a matrix stays one.
+  const [ON_PAPER, SQUARE_ON_PAPER] = [{ width: 670, height: 225 }, { width: 440, height: 330 }];
   let printing = false;
 
   const probe = document.body.appendChild(document.createElement("span"));
@@ -27,18 +27,20 @@
 
   const isMap = (figure, view) => view.traces.some((place) => figure.traces[place].type === "heatmap");
 
+  const hasDots = (figure, view) => view.traces.some((place) => figure.traces[place].mode === "markers");
+
   const layout = (figure, view) => ({
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 8, r: 12, t: 28, b: 8 }, // the buttons of the plot stand above it
-    hovermode: isMap(figure, view) ? "closest" : "x unified",
+    hovermode: isMap(figure, view) || hasDots(figure, view) ? "closest" : "x unified",
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("rule"), font: { color: colour("ink") } },
-    showlegend: view.traces.length > 1,
+    showlegend: view.traces.length > 1 || view.traces.some((place) => figure.traces[place].runs),
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("ink-soft"), activecolor: colour("accent") },
     xaxis: axis(view.xaxis), yaxis: axis(view.yaxis),
     uirevision: view.label, // a zoom outlives a change of colours, not of view
-    ...(printing ? ON_PAPER : { autosize: true }),
+    ...(!printing ? { autosize: true } : view.yaxis.scaleanchor ? SQUARE_ON_PAPER : ON_PAPER),
   });
 
   const colouredMap = (trace) => ({
@@ -48,22 +50,40 @@
     },
   });
 
+  const boxes = [...document.querySelectorAll("#picker input")];
+  const isShown = ({ runs = [], alone }) =>
+    runs.every((run) => !hidden.has(run)) && (!alone || runs.length === boxes.length - hidden.size);
+
+  const coloured = (view, trace) => {
+    const { colour: name, line, x, runs, title, alone, ...rest } = trace;
+    if (trace.type === "heatmap") return { ...colouredMap(rest), x };
+    const ink = colour(name);
+    // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
+    const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
+    return { ...rest, x: steps, line: { ...line, color: ink }, marker: { size: 6, ...rest.marker, color: ink } };
+  };
+
   const draw = (figure) => {
     const view = figure.views[chosen.get(figure.key)];
-    const shown = view.traces.filter((place) => !hidden.has(figure.traces[place].run));
-    const traces = shown.map((place) => {
-      if (figure.traces[place].type === "heatmap") return colouredMap(figure.traces[place]);
-      const { colour: name, line, x, run, ...rest } = figure.traces[place];
-      const ink = colour(name);
-      // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
-      const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
-      return { ...rest, x: steps, line: { ...line, color: ink }, marker: { color: ink, size: 6 } };
-    });
+    const place = document.querySelector(`#figure-${figure.key} .plot`);
+    const shown = view.traces.map((number) => figure.traces[number]).filter(isShown);
+    let traces = shown.map((trace) => coloured(view, trace));
+    let own = layout(figure, view);
+    place.style.height = "";
+    if (shown.some((trace) => trace.title)) {
+      const width = printing ? ON_PAPER.width : place.clientWidth;
+      const titled = traces.map((trace, number) => ({ ...trace, title: shown[number].title, alone: shown[number].alone }));
+      const panels = sideBySide(titled, view, width, axis, colour("ink"));
+      traces = panels.traces.map(({ title, alone, ...trace }) => trace);
+      const { xaxis, yaxis, ...rest } = own;
+      own = { ...rest, ...panels.layout, ...(printing ? { width, height: panels.height } : {}) };
+      place.style.height = `${panels.height}px`;
+    }
     const options = {
       responsive: true, displaylogo: false, modeBarButtons: [["resetScale2d", "toImage"]],
       toImageButtonOptions: { format: "svg", filename: figure.key },
     };
-    return Plotly.react(document.querySelector(`#figure-${figure.key} .plot`), traces, layout(figure, view), options);
+    return Plotly.react(place, traces, own, options);
   };
   const drawAll = () => Promise.all(figures.map(draw));
 
@@ -98,13 +118,18 @@
     return buttons;
   };
 
-  const boxes = [...document.querySelectorAll("#picker input")];
   boxes.forEach((box, run) => {
     box.checked = true; // likewise
     box.addEventListener("change", () => {
       if (box.checked) hidden.delete(run); else hidden.add(run);
       drawAll();
     });
+  });
+
+  let resized = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => { if (boxes.length && !printing) drawAll(); }, 150); // panels fill rows of another width
   });
 
   const toggle = document.getElementById("theme");

@@ -71,7 +71,10 @@ def part_bytes(rows: Iterable[Measured], metadata: Mapping[str, str] | None = No
 
 
 def read_metrics(directory: Path) -> pa.Table:
-    """Read all parts of the metrics of a run, by step.
+    """Read all parts of the metrics of a run, each figure once.
+
+    Where several parts have the same figure, as when it was measured while the run went on and again afterwards, that
+    of the newest part counts.
 
     Args:
         directory: `metrics/`; one that is not there has no rows.
@@ -79,7 +82,9 @@ def read_metrics(directory: Path) -> pa.Table:
     Raises:
         PicoLMError: a part is damaged or is no table of metrics.
     """
-    return pa.concat_tables([METRICS.empty_table(), *map(read_part, sorted(directory.glob("*.parquet")))])
+    files = sorted(directory.glob("*.parquet"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    parts = (read_part(file).replace_schema_metadata(None) for file in files)
+    return _newest(pa.concat_tables([METRICS.empty_table(), *parts]))
 
 
 def read_part(path: Path) -> pa.Table:
@@ -99,3 +104,13 @@ def read_part(path: Path) -> pa.Table:
     if not table.schema.equals(METRICS):
         raise PicoLMError(f"{path} is no table of metrics: its columns must be {', '.join(METRICS.names)}")
     return table
+
+
+def _newest(table: pa.Table) -> pa.Table:
+    """Of rows that are of the same figure the last one, in the order of the steps, and of the parts within each."""
+    key, place = [name for name in METRICS.names if name != "value"], "place"
+    numbered = table.append_column(place, pa.array(range(table.num_rows), pa.int64()))
+    # On this thread alone, as parts are read.
+    last = numbered.group_by(key, use_threads=False).aggregate([(place, "max")])
+    kept = last.sort_by([("step", "ascending"), (f"{place}_max", "ascending")])
+    return table.take(kept[f"{place}_max"])

@@ -16,23 +16,20 @@ from torch import Tensor
 
 from picolm.config import schema
 from picolm.data.split import Split
-from picolm.errors import to_standard_error
-from picolm.model.files import save_tensors
 from picolm.model.sites import sites_of
-from picolm.runs.captures import KIND, capture_path, metrics_path, probe_path
 from picolm.runs.directory import RunDirectory
-from picolm.runs.durable import committed_directory
-from picolm.runs.manifest import write_manifest
-from picolm.runs.resumption import settle_earlier
-from picolm.runs.tables import Measured, write_metrics
-from picolm.seams import Formulation, Measurement, Need, Objective, View
+from picolm.runs.tables import Measured
+from picolm.seams import Formulation, Intervention, Measurement, Need, Objective, View
 from picolm.text.tokenizer import Tokenizer
+from picolm.training.capture_files import CaptureFiles
 from picolm.training.capture_size import check_room
 from picolm.training.eager import eager_twin
+from picolm.training.exporting import saved_form, saved_shapes
 from picolm.training.inspection import Batch, Findings, Wanted, by_view, inspect
 from picolm.training.measuring import Measuring, Supply
 from picolm.training.probes import build_probes
 from picolm.training.selection import module_of, parameters_of, select_stored
+from picolm.training.step_metrics import Seen, StepMetrics
 from picolm.training.writer import Writer
 
 TRAIN = "train"
@@ -68,6 +65,8 @@ class Capture:
         writer: Writer,
         device: torch.device,
         measurements: Sequence[Measurement] = (),
+        metrics: StepMetrics | None = None,
+        interventions: Sequence[Intervention] = (),
         committed: Callable[[Path], None] = lambda path: None,
     ) -> None:
         """Prepare to capture.
@@ -81,6 +80,8 @@ class Capture:
             writer: puts them on the disk while training goes on.
             device: where the objective lives.
             measurements: metrics that are computed at each capture; tensors that only they need are not stored.
+            metrics: those that the configuration names, for which the same holds; None: it names none.
+            interventions: what they export is what weights are to `metrics`, as it is to readers of checkpoints.
             committed: told the path of each capture and of each table of metrics once it is whole, on the writer's
                 thread.
 
@@ -88,7 +89,8 @@ class Capture:
             PicoLMError: a pattern of the configuration or of a measurement names nothing.
         """
         self.config, self.probes, self.measurements = config, dict(probes), tuple(measurements)
-        self.run, self.writer, self.device, self.committed = run, writer, device, committed
+        self.metrics, self.interventions = metrics, tuple(interventions)
+        self.writer, self.device, self._files = writer, device, CaptureFiles(config.capture, run, committed)
         self._before: dict[str, Tensor] = {}
         self.follow(objective, optimizer, strict=True)
 
@@ -110,7 +112,15 @@ class Capture:
         terms = [name for name, term in objective.terms.items() if term.token_losses is not None]
         self.stored = select_stored(self.config.capture, objective.model, optimizer.param_groups, strict=strict)
         self.measuring = Measuring(self.measurements, sites=sites, parameters=self._weights, terms=terms, strict=strict)
-        seen = self.measuring.sites("activation") | self.stored.sites.keys()
+        if self.metrics is not None:
+            shapes = saved_shapes(objective.model, self.interventions)
+            self.metrics.follow(
+                shapes={module_of(name): shape for name, shape in shapes.items()},
+                sites=sites,
+                gradients={module_of(name) for name in self._weights},
+                strict=strict,
+            )
+        seen = self._measured("activation") | self.stored.sites.keys()
         self.wanted = Wanted(
             sites={name: site for name, site in sites.items() if name in seen},
             parameters=self._with_measured("gradient", self.stored.gradients),
@@ -151,9 +161,18 @@ class Capture:
         # A measurement may draw at random: on the twin, nothing outside sees that.
         with eager_twin(self.objective, self.device):
             rows = self.measuring(done, state.supply(), {name: _supply(one) for name, one in found.items()})
+            rows += self._metrics(done, batches, found)
         files = {name: self._of_batch(name, batches[name], one) for name, one in found.items()}
         files["optimizer"] = self._of_optimizer(state)
-        self.writer.submit(partial(self._write, done, files, rows))
+        self.writer.submit(partial(self._files.write, done, files, rows))
+
+    def _metrics(self, done: int, batches: Mapping[str, Batch], found: Mapping[str, Findings]) -> list[Measured]:
+        if self.metrics is None:
+            return []
+        needed = self.metrics.sites("weight")
+        weights = saved_form(self.objective.model, self.interventions, lambda name: module_of(name) in needed)
+        seen = {name: Seen(batches[name], one, is_probe=name in self.probes) for name, one in found.items()}
+        return self.metrics.rows(done, {module_of(name): tensor for name, tensor in weights.items()}, seen)
 
     def _inspect(self, batch: Batch) -> Findings:
         training = self.config.training
@@ -178,8 +197,13 @@ class Capture:
             if isinstance(value, Tensor) and value.shape == parameter.shape
         }
 
+    def _measured(self, need: Need) -> set[str]:
+        """Where something is needed that need not be stored."""
+        named = () if self.metrics is None else self.metrics.sites(need)
+        return self.measuring.sites(need) | set(named)
+
     def _with_measured(self, need: Need, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        measured = self.measuring.sites(need)
+        measured = self._measured(need)
         return {name: p for name, p in self._parameters.items() if name in stored or module_of(name) in measured}
 
     def _of_batch(self, name: str, batch: Batch, findings: Findings) -> dict[str, Tensor]:
@@ -208,35 +232,6 @@ class Capture:
     def _stored(self, tensor: Tensor) -> Tensor:
         return tensor.to(_DTYPES[self.config.capture.dtype]).contiguous()
 
-    def _write(self, step: int, files: Mapping[str, Mapping[str, Tensor]], rows: Sequence[Measured]) -> None:
-        # The metrics first: a capture that is whole says that its step is done.
-        if rows:
-            metrics = metrics_path(self.run.path, step)
-            write_metrics(metrics, rows)
-            self.committed(metrics)
-        path = capture_path(self.run.path, step)
-        with committed_directory(path) as directory:
-            for name, tensors in files.items():
-                if tensors:
-                    save_tensors(tensors, directory / f"{name}.safetensors")
-            write_manifest(directory, kind=KIND, step=step, **self._facts(step))
-        self.committed(path)
-        for sentence in settle_earlier(path):
-            to_standard_error(sentence)
-
-    def _facts(self, step: int) -> dict[str, Any]:
-        capture, run = self.config.capture, self.run.path
-
-        def place(path: Path) -> str:
-            return path.relative_to(run).as_posix()
-
-        return {
-            "dtype": capture.dtype,
-            "positions": capture.positions if capture.positions == "all" else list(capture.positions),
-            "weights": place(self.run.checkpoint_path(step)),
-            "probes": {name: place(probe_path(run, name)) for name in capture.probes},
-        }
-
 
 def build_capture(
     config: schema.Config,
@@ -251,6 +246,8 @@ def build_capture(
     device: torch.device,
     done: int = 0,
     measurements: Sequence[Measurement] = (),
+    metrics: StepMetrics | None = None,
+    interventions: Sequence[Intervention] = (),
     committed: Callable[[Path], None] = lambda path: None,
 ) -> Capture | None:
     """Make the capture of a run, and its probes; None where the schedule names no step.
@@ -267,6 +264,8 @@ def build_capture(
         device: as `Capture`.
         done: updates made already, where the run is resumed.
         measurements: as `Capture`.
+        metrics: as `Capture`.
+        interventions: as `Capture`.
         committed: as `Capture`.
 
     Raises:
@@ -287,6 +286,8 @@ def build_capture(
         writer=writer,
         device=device,
         measurements=measurements,
+        metrics=metrics,
+        interventions=interventions,
         committed=committed,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from picolm.model.interface import LanguageModel
 from picolm.model.transformer import Transformer
 from picolm.seams import Intervention
 from picolm.training.state import MODEL
+from picolm.training.writer import host_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,37 @@ def export(model: LanguageModel, parameters: Mapping[str, Tensor], interventions
         odd = min(exported.keys() ^ base)
         raise PicoLMError(f"what the interventions export is no plain model: it differs in the parameter {odd}")
     return Exported(exported)
+
+
+def saved_form(
+    model: LanguageModel,
+    interventions: Sequence[Intervention],
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> dict[str, Tensor]:
+    """The parameters that a checkpoint of this moment would hold, by our names, on the host and shared with nothing.
+
+    Args:
+        model: the structure, with its values.
+        interventions: as in `export`.
+        wanted: which of them, by name.
+
+    Raises:
+        PicoLMError: as `export`.
+    """
+    state = model.state_dict()
+    if not any(map(exports, interventions)):
+        return host_copy({name: tensor for name, tensor in state.items() if wanted(name)})
+    # What is merged into a parameter may be anything that the model holds.
+    whole = export(model, host_copy({f"{MODEL}{name}": tensor for name, tensor in state.items()}), interventions)
+    return {name: tensor for name, tensor in whole.parameters.items() if wanted(name)}
+
+
+def saved_shapes(model: LanguageModel, interventions: Sequence[Intervention]) -> dict[str, tuple[int, ...]]:
+    """The shapes of what `saved_form` gives; nothing is copied where no intervention exports.
+
+    Raises:
+        PicoLMError: as `export`.
+    """
+    plain = not any(map(exports, interventions))
+    parameters = model.state_dict() if plain else saved_form(model, interventions)
+    return {name: tuple(tensor.shape) for name, tensor in parameters.items()}

@@ -82,6 +82,8 @@ def inspect(objective: Objective, batch: Batch, wanted: Wanted, *, batch_size: i
         batch_size: rows per forward.
         device: where the objective lives.
     """
+    if not (wanted.sites or wanted.parameters or wanted.token_losses):
+        return Findings()
     look = _Look(objective, wanted, device)
     gradients = {name: torch.zeros_like(parameter) for name, parameter in wanted.parameters.items()}
     units, start = batch.view.n_units, 0

@@ -48,8 +48,9 @@ def numerics(training: schema.Training) -> Iterator[None]:
             torch.use_deterministic_algorithms(training.deterministic)
             # Filling fresh memory finds bugs at the price of 20 ms per 64 MB; the tests do not need it here.
             memory.fill_uninitialized_memory = False
-            if training.threads is not None:
-                torch.set_num_threads(training.threads)
+            # Said in any case: to set a number, even the one that it is, stops MKL from choosing fewer. A run in which
+            # something else sets threads for a while must be the same as one in which nothing does.
+            torch.set_num_threads(training.threads or threads)
             yield
         finally:
             torch.use_deterministic_algorithms(deterministic)

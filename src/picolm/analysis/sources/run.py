@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from picolm.analysis.geometry import geometry_of
-from picolm.analysis.probe import Probe
+from picolm.analysis.probe import Probe, text_positions
 from picolm.analysis.source import Capture, Kind, Snapshot, Source, require_names
 from picolm.analysis.sources.directory import open_directory
 from picolm.analysis.sources.own import by_head
@@ -136,12 +136,7 @@ class RunCapture(Capture):
 
     def real(self, probe: str) -> Tensor:
         """As `Capture.real`."""
-        lengths, length = self._lengths(probe)
-        positions = self._manifest["positions"]
-        at = torch.arange(length) if positions == "all" else torch.tensor(positions, dtype=torch.int64)
-        # As the capture itself counts: negative positions from the end of each row's text.
-        where = torch.where(at >= 0, at, lengths[:, None] + at)
-        return (where >= 0) & (where < lengths[:, None])
+        return text_positions(*self._lengths(probe), self._manifest["positions"])
 
     def tokens(self, probe: str) -> Tensor | None:
         """As `Capture.tokens`: of the training batch; the rows of other probes stand once in the run."""
