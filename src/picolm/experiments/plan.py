@@ -14,7 +14,7 @@ Patch = dict[str, Any]
 """Changes of a configuration by dotted key: `{training.steps: 300}`."""
 Factor = Literal["init", "data", "dropout", "sampling", "interventions"]
 FACTORS: tuple[Factor, ...] = ("init", "data", "dropout", "sampling", "interventions")
-Equal = Literal["steps", "tokens", "flops", "time"]
+Equal = Literal["steps", "tokens", "flops"]
 Direction = Literal["higher", "lower", "same"]
 
 
@@ -41,7 +41,9 @@ class Seeds(Section):
     """
 
     numbers: Numbers | None = Field(None, description="a list, or how many; each is one repetition")
-    vary: tuple[Factor, ...] = Field(FACTORS, description="what differs between repetitions; the rest is as in the base")
+    vary: tuple[Factor, ...] = Field(
+        FACTORS, description="what differs between repetitions; the rest is as in the base"
+    )
     init: Numbers | None = Field(None, description="seeds of initial weights, to be crossed with another factor")
     data: Numbers | None = Field(None, description="seeds of the data's order, likewise")
     dropout: Numbers | None = Field(None, description="seeds of dropout masks, likewise")
@@ -81,7 +83,9 @@ class Fork(Section):
 class Tune(Section):
     """The same search budget for every arm and size, on seeds apart from those of the comparison."""
 
-    grid: dict[str, tuple[Any, ...]] = Field(description="for each key its values; all combinations are tried", min_length=1)
+    grid: dict[str, tuple[Any, ...]] = Field(
+        description="for each key its values; all combinations are tried", min_length=1
+    )
     seeds: Numbers = Field((1000,), description="of the search; none of them may be a seed of the comparison")
     measure: Quantity = Field(Quantity(validation="loss"), description="what chooses")
     choose: Literal["lowest", "highest"] = Field("lowest", description="which value of it is best")
@@ -105,7 +109,8 @@ class Prediction(Section):
     against: str | None = Field(None, description="the arm that it is compared with; null: the baseline")
     direction: Direction = Field(description="of treatment less baseline; same: closer than the smallest effect")
     smallest: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
-        0.0, description="smallest effect that matters, in the unit of the number; per doubling where it grows with size"
+        0.0,
+        description="smallest effect that matters, in the unit of the number; per doubling where it grows with size",
     )
     size: str | None = Field(None, description="at which size; null: the only one")
     grows: bool = Field(False, description="the effect itself is predicted to change with size (arm x size)")
@@ -132,7 +137,7 @@ class Plan(Section):
     arms: dict[str, Arm] = Field(description="ways to train by name, the baseline among them", min_length=1)
     baseline: str | None = Field(None, description="the arm that others are compared with; null: the first")
     seeds: Seeds = Field(description="repetitions")
-    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens, flops or time")
+    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens or flops")
     fork: Fork | None = Field(None, description="a common past of all arms")
     tune: Tune | None = Field(None, description="a search before the comparison")
     predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")
@@ -179,7 +184,9 @@ class Plan(Section):
         if arm == against:
             raise ValueError(f"{where} compares '{arm}' with itself")
         if one.size is not None and one.size not in self.sizes:
-            raise ValueError(f"{where}: '{one.size}' is none of the sizes: {', '.join(self.sizes) or 'there is one only'}")
+            raise ValueError(
+                f"{where}: '{one.size}' is none of the sizes: {', '.join(self.sizes) or 'there is one only'}"
+            )
         if one.size is None and len(self.sizes) > 1 and not one.grows:
             raise ValueError(f"{where} does not say at which `size`, of {', '.join(self.sizes)}, or that it `grows`")
         if one.grows and len(self.sizes) < 2:
@@ -204,5 +211,7 @@ class Plan(Section):
         if prediction.arm is not None:
             return prediction.arm
         if len(self.treatments) != 1:
-            raise ValueError(f"a prediction does not say which `arm` it is about, of {', '.join(self.treatments) or 'none'}")
+            raise ValueError(
+                f"a prediction does not say which `arm` it is about, of {', '.join(self.treatments) or 'none'}"
+            )
         return self.treatments[0]

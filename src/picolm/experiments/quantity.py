@@ -1,4 +1,4 @@
-"""What a prediction is about: one number of a run, or the curve behind it, said in a plan and read from run directories.
+"""What a prediction is about: one number of a run, or of the curve behind it, as a plan says it.
 
 ===========================================================  =====================================================
 `{validation: loss}`                                         of the last step; `domain: news` for one domain
@@ -21,8 +21,6 @@ from picolm.config.section import Count, Section
 
 Axis = Literal["steps", "tokens", "flops", "seconds"]
 Summary = Literal["last", "mean", "minimum", "maximum", "area", "slope"]
-VALIDATION = ("loss", "perplexity", "bits_per_byte")
-LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
 
 
 class Quantity(Section):
@@ -48,9 +46,13 @@ class Quantity(Section):
     def _one_curve(self) -> Quantity:
         kinds = [kind for kind in ("validation", "logged", "evaluation", "metric") if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            raise ValueError(f"give one of validation, logged, evaluation and metric, not {' and '.join(kinds) or 'none'}")
+            raise ValueError(
+                f"give one of validation, logged, evaluation and metric, not {' and '.join(kinds) or 'none'}"
+            )
         if self.evaluation is not None and self.score is None:
-            raise ValueError(f"evaluation {self.evaluation} needs `score`, the metric of the task: accuracy, for example")
+            raise ValueError(
+                f"evaluation {self.evaluation} needs `score`, the metric of the task: accuracy, for example"
+            )
         if self.metric is not None and self.site is None:
             raise ValueError(f"metric {self.metric} needs `site`, where it is measured")
         chosen = [self.at is not None, self.reaches is not None, self.summary != "last"]
