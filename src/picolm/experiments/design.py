@@ -69,8 +69,7 @@ class Design:
                 not there.
         """
         self.plan = plan
-        self._base = _base(plan, folder) if parent is None else parent.model_dump(mode="json")
-        self._is_fork = parent is not None
+        self._base = (parent or _base(plan, folder)).model_dump(mode="json")
         for arm, size in product(plan.arms, self.sizes):
             self._refuse_unequal(arm, size)
 
@@ -172,11 +171,9 @@ def _leaves(patch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _base(plan: Plan, folder: Path) -> dict[str, Any]:
-    target: str | Path = plan.base
-    if plan.base.endswith((".yaml", ".yml")) and not Path(plan.base).is_absolute():
-        target = folder / plan.base
-    return load_config(target).model_dump(mode="json")
+def _base(plan: Plan, folder: Path) -> Config:
+    assert plan.base is not None, "a fork brings its parent's configuration"
+    return load_config(folder / plan.base if plan.base.endswith((".yaml", ".yml")) else plan.base)
 
 
 def _with_steps(config: Config, steps: int) -> Config:

@@ -110,7 +110,7 @@ class Prediction(Section):
     direction: Direction = Field(description="of treatment less baseline; same: closer than the smallest effect")
     smallest: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
         0.0,
-        description="smallest effect that matters, in the unit of the number; per doubling where it grows with size",
+        description="smallest effect that matters, in its unit; of `grows`: between two sizes, or per tenfold",
     )
     size: str | None = Field(None, description="at which size; null: the only one")
     grows: bool = Field(False, description="the effect itself is predicted to change with size (arm x size)")
@@ -131,7 +131,7 @@ class Plan(Section):
     experiment: Literal[1] = Field(description="the format of the plan: 1")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="of its folder")
     claim: str = Field("", description="the hypothesis in words; empty: a sweep, which claims nothing")
-    base: str = Field(description="a preset, or a YAML file beside the plan")
+    base: str | None = Field(None, description="a preset, or a YAML file beside the plan")
     set: Patch = Field({}, description="changes for all runs")
     sizes: dict[str, Patch] = Field({}, description="models of several sizes: changes by name; empty: one size")
     arms: dict[str, Arm] = Field(description="ways to train by name, the baseline among them", min_length=1)
@@ -147,18 +147,14 @@ class Plan(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Plan:
+        if (self.base is None) == (self.fork is None):
+            raise ValueError("give `base`, what all runs begin with, or `fork`, a run that all of them go on from")
         if self.baseline is not None and self.baseline not in self.arms:
             raise ValueError(f"baseline '{self.baseline}' is none of the arms: {', '.join(self.arms)}")
         for name in (*self.arms, *self.sizes):
             if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
                 raise ValueError(f"'{name}' cannot name an arm or a size: use letters, digits, '.', '_' and '-'")
-        if self.predictions and not self.claim:
-            raise ValueError("there are predictions but no `claim`: say in words what they would show")
-        if self.claim and not self.predictions:
-            raise ValueError("there is a claim but no prediction: say which number would show it")
-        primary = sum(one.primary for one in self.predictions)
-        if self.predictions and primary != 1:
-            raise ValueError(f"one prediction must be primary, not {primary}")
+        self._check_claim()
         if self.tune is not None:
             self._check_tune(self.tune)
         if self.fork is not None and self.sizes:
@@ -166,6 +162,15 @@ class Plan(Section):
         for place, one in enumerate(self.predictions):
             self._check_prediction(place, one)
         return self
+
+    def _check_claim(self) -> None:
+        if self.predictions and not self.claim:
+            raise ValueError("there are predictions but no `claim`: say in words what they would show")
+        if self.claim and not self.predictions:
+            raise ValueError("there is a claim but no prediction: say which number would show it")
+        primary = sum(one.primary for one in self.predictions)
+        if self.predictions and primary != 1:
+            raise ValueError(f"one prediction must be primary, not {primary}")
 
     def _check_tune(self, tune: Tune) -> None:
         compared = {*(self.seeds.numbers or ()), *(n for numbers in self.seeds.crossed.values() for n in numbers)}
