@@ -14,6 +14,7 @@ import typer
 from picolm.commands import analysis, converge, evaluation, harness, model, reporting, run
 from picolm.commands.arguments import AsJson, Overrides, With, trusted
 from picolm.commands.data import data_app
+from picolm.commands.experiment import experiment_app
 from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
+app.add_typer(experiment_app, name="experiment")
 
 
 def _complete_preset(incomplete: str) -> list[str]:

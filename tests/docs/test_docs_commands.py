@@ -7,7 +7,7 @@ Three comments directly above a block are known here:
     <!-- output -->             the block shows what the block before it prints, or a part of that
 
 A yaml or python block with a title is written to a file of that name, and a python block then is not run; every yaml
-block must be a valid configuration.
+block must be a valid configuration, or a valid plan of an experiment.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import picolm
+from picolm.experiments.reading import read_plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -105,7 +106,10 @@ def page_directory(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, wor
 def check_yaml(block: Block, directory: Path) -> None:
     file = directory / (block.title or "unnamed.yaml")
     file.write_text(block.code, encoding="utf-8")
-    picolm.load_config(file)
+    if block.code.startswith("experiment:"):
+        read_plan(file)
+    else:
+        picolm.load_config(file)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda p: str(p.relative_to(PROJECT)))

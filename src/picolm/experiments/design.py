@@ -1,0 +1,190 @@
+"""The runs that a plan stands for: every arm, size and repetition as a configuration that differs in nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from picolm.config.loading import build_config, changed, load_config
+from picolm.config.schema import Config
+from picolm.errors import PicoLMError
+from picolm.experiments.plan import Patch, Plan
+from picolm.model.size import flops_per_token
+
+THE_SIZE = ""
+"""The name of the size where there is one only."""
+
+Choice = dict[str, Any]
+"""Values of tuned keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """One assignment of seeds.
+
+    Attributes:
+        name: `seed0`, or `init0-data1`.
+        seeds: the changes of the configuration that it stands for.
+    """
+
+    name: str
+    seeds: Patch
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of an experiment.
+
+    Attributes:
+        name: of its directory.
+        arm: its way to train.
+        size: its size; `THE_SIZE` where there is one.
+        repetition: its seeds.
+        config: the whole configuration.
+    """
+
+    name: str
+    arm: str
+    size: str
+    repetition: Repetition
+    config: Config
+
+
+class Design:
+    """A plan with its base: gives the runs of the search and those of the comparison."""
+
+    def __init__(self, plan: Plan, folder: Path, *, parent: Config | None = None) -> None:
+        """Build what is common, and refuse arms that do not share what is held equal.
+
+        Args:
+            plan: the plan.
+            folder: where its file stands, from which `base` is looked for.
+            parent: the configuration of the run that arms go on from.
+
+        Raises:
+            PicoLMError: a change names no key, an arm trains for another number of what is held equal, or the base is
+                not there.
+        """
+        self.plan = plan
+        self._base = (parent or _base(plan, folder)).model_dump(mode="json")
+        for arm, size in product(plan.arms, self.sizes):
+            self._refuse_unequal(arm, size)
+
+    @property
+    def sizes(self) -> list[str]:
+        """Names of the sizes, `THE_SIZE` alone where there is one."""
+        return list(self.plan.sizes) or [THE_SIZE]
+
+    @property
+    def repetitions(self) -> list[Repetition]:
+        """All repetitions of the comparison."""
+        seeds = self.plan.seeds
+        if seeds.numbers is not None:
+            return [Repetition(f"seed{n}", {f"seeds.{factor}": n for factor in seeds.vary}) for n in seeds.numbers]
+        found = []
+        for places in product(*seeds.crossed.values()):
+            chosen = dict(zip(seeds.crossed, places, strict=True))
+            name = "-".join(f"{factor}{n}" for factor, n in chosen.items())
+            found.append(Repetition(name, {f"seeds.{factor}": n for factor, n in chosen.items()}))
+        return found
+
+    @property
+    def combinations(self) -> list[Choice]:
+        """All values of tuned keys that the search tries."""
+        grid = {} if self.plan.tune is None else self.plan.tune.grid
+        return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
+
+    def search(self) -> list[PlannedRun]:
+        """The runs of the search: all combinations for every arm and size; none where nothing is tuned.
+
+        Raises:
+            PicoLMError: a tuned key is none, or a value is not possible.
+        """
+        tune = self.plan.tune
+        if tune is None:
+            return []
+        found = []
+        for size, arm, choice, n in product(self.sizes, self.plan.arms, self.combinations, tune.seeds):
+            repetition = Repetition(f"seed{n}", {f"seeds.{factor}": n for factor in self.plan.seeds.vary})
+            number = self.combinations.index(choice) + 1
+            name = ".".join(part for part in ("search", arm, size, f"choice{number}", repetition.name) if part)
+            config = self.config(arm, size, _over(tune.set, choice, repetition.seeds))
+            found.append(PlannedRun(name, arm, size, repetition, config))
+        return found
+
+    def comparison(self) -> list[PlannedRun]:
+        """The runs of the comparison as they are before a search chose anything: a pair is whole early.
+
+        Raises:
+            PicoLMError: a change makes no valid configuration.
+        """
+        found = []
+        for repetition, size, arm in product(self.repetitions, self.sizes, self.plan.arms):
+            name = ".".join(part for part in (arm, size, repetition.name) if part)
+            found.append(PlannedRun(name, arm, size, repetition, self.config(arm, size, repetition.seeds)))
+        return found
+
+    def config(self, arm: str, size: str, more: Patch | None = None) -> Config:
+        """The configuration of an arm at a size, with its number of steps, and with further changes."""
+        config = self._built(arm, size, more or {})
+        if self.plan.equal == "steps" or arm == self.plan.control:
+            return config
+        control = self._built(self.plan.control, size, more or {})
+        of = _step_tokens if self.plan.equal == "tokens" else _step_flops
+        return _with_steps(config, max(1, round(control.training.steps * of(control) / of(config))))
+
+    def _built(self, arm: str, size: str, more: Patch) -> Config:
+        patch = _over(self.plan.set, self.plan.sizes.get(size, {}), self.plan.arms[arm].set, more)
+        try:
+            return changed(self._base, patch, self.plan.arms[arm].with_)
+        except PicoLMError as error:
+            raise PicoLMError(f"arm '{arm}'" + (f" at size '{size}'" if size else "") + f": {error}") from None
+
+    def _refuse_unequal(self, arm: str, size: str) -> None:
+        own, control = (self._built(name, size, {}).training.steps for name in (arm, self.plan.control))
+        if own != control:
+            raise PicoLMError(
+                f"arm '{arm}' trains for {own} steps and the baseline for {control}: the length of arms follows from "
+                f"the baseline's (`equal: {self.plan.equal}`), so leave training.steps out"
+            )
+
+
+def _over(*patches: Patch) -> Patch:
+    """Patches one over the other, key by key: whether they say `model: {d_ffn: 64}` or `model.d_ffn: 64`."""
+    merged: Patch = {}
+    for patch in patches:
+        for key, value in _leaves(patch):
+            # Last in place too: another kind of a section comes before what belongs to it.
+            merged.pop(key, None)
+            merged[key] = value
+    return merged
+
+
+def _leaves(patch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in sorted(patch.items(), key=lambda item: item[0] != "kind"):
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _base(plan: Plan, folder: Path) -> Config:
+    assert plan.base is not None, "a fork brings its parent's configuration"
+    return load_config(folder / plan.base if plan.base.endswith((".yaml", ".yml")) else plan.base)
+
+
+def _with_steps(config: Config, steps: int) -> Config:
+    values = config.model_dump(mode="json")
+    return build_config({**values, "training": {**values["training"], "steps": steps}})
+
+
+def _step_tokens(config: Config) -> int:
+    return config.training.batch_size * config.data.sequence_length
+
+
+def _step_flops(config: Config) -> int:
+    vocab_size = config.model.vocab_size or config.tokenizer.vocab_size
+    return _step_tokens(config) * flops_per_token(config.model, vocab_size, config.data.sequence_length)

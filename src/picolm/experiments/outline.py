@@ -1,0 +1,127 @@
+"""What a plan comes to: its runs, what arms differ in, what it costs, and what it will not be able to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from picolm.config.difference import Change, difference
+from picolm.experiments.design import THE_SIZE, Design, PlannedRun
+from picolm.experiments.statistics.foresight import too_few_seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What runs take; of all of them together where they are several.
+
+    Attributes:
+        flops: matrix products of training.
+        seconds: of training, one run after another.
+        disk_bytes: checkpoints, captures, reports and logs.
+    """
+
+    flops: float
+    seconds: float
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A plan, before anything is run.
+
+    Attributes:
+        design: gives its runs.
+        costs: of one run, by arm and size.
+    """
+
+    design: Design
+    costs: Mapping[tuple[str, str], Cost]
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """Those of the search, then those of the comparison."""
+        return [*self.design.search(), *self.design.comparison()]
+
+    @property
+    def total(self) -> Cost:
+        """Of all runs; those of a search may have fewer steps."""
+        flops, seconds, disk = 0.0, 0.0, 0
+        for run in self.runs:
+            cost = self.costs[run.arm, run.size]
+            share = run.config.training.steps / self.design.config(run.arm, run.size).training.steps
+            flops, seconds, disk = flops + cost.flops * share, seconds + cost.seconds * share, disk + cost.disk_bytes
+        return Cost(flops, seconds, disk)
+
+    def changes(self, arm: str, size: str) -> list[Change]:
+        """What an arm differs in from the baseline at a size: nothing else may, and this shows that nothing does."""
+        plan = self.design.plan
+        control, own = (self.design.config(name, size).model_dump(mode="json") for name in (plan.control, arm))
+        return difference(control, own)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the plan will not be able to tell, one sentence each."""
+        plan, n_seeds = self.design.plan, len(self.design.repetitions)
+        found = []
+        if plan.fork is not None:
+            found.append(
+                f"all arms go on from {plan.fork.run}: what differs between its forks says nothing about other pasts, "
+                "so repetitions are no replicates of the whole training"
+            )
+        if n_seeds < 2:
+            found.append("one repetition has no noise floor, and no verdict can be reached: take 5 seeds or more")
+        else:
+            secondary = max(1, sum(not one.primary for one in plan.predictions))
+            for one in plan.predictions:
+                family = 1 if one.primary else secondary
+                few = too_few_seeds(n_seeds, one.direction, one.smallest, predictions=family)
+                if few is not None:
+                    found.append(f"{one.measure.words}: {few}")
+        if plan.hours is not None and self.total.seconds / plan.at_once > 3600 * plan.hours:
+            hours = self.total.seconds / plan.at_once / 3600
+            found.append(f"training takes about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        plan = self.design.plan
+        arms = {
+            ".".join(part for part in (arm, size) if part): {
+                "steps": self.design.config(arm, size).training.steps,
+                "differs": {change.key: [change.left, change.right] for change in self.changes(arm, size)},
+                "cost_of_a_run": asdict(self.costs[arm, size]),
+            }
+            for size, arm in product(self.design.sizes, plan.arms)
+        }
+        return {
+            "name": plan.name,
+            "claim": plan.claim,
+            "equal": plan.equal,
+            "arms": arms,
+            "predictions": [_said(self.design, place) for place in range(len(plan.predictions))],
+            "runs": [run.name for run in self.runs],
+            "total": asdict(self.total),
+            "warnings": self.warnings,
+        }
+
+
+def _said(design: Design, place: int) -> dict[str, Any]:
+    plan = design.plan
+    one = plan.predictions[place]
+    return {
+        "primary": one.primary,
+        "measure": one.measure.words,
+        "arm": plan.treatment(one),
+        "against": one.against or plan.control,
+        "direction": one.direction,
+        "smallest": one.smallest,
+        "size": "all, in trend" if one.grows else one.size or THE_SIZE,
+        "says": one.says,
+    }
+
+
+def cells(design: Design) -> Sequence[tuple[str, str]]:
+    """All arms and sizes, which are forecast one by one."""
+    return [(arm, size) for size, arm in product(design.sizes, design.plan.arms)]

@@ -1,0 +1,222 @@
+"""A plan: the claim, what is predicted, and the arms, seeds and sizes of the runs that are to show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from picolm.config.section import Count, Positive, PositiveReal, Section, Seed, Strings
+from picolm.experiments.quantity import Quantity
+
+Patch = dict[str, Any]
+"""Changes of a configuration by dotted key: `{training.steps: 300}`."""
+Factor = Literal["init", "data", "dropout", "sampling", "interventions"]
+FACTORS: tuple[Factor, ...] = ("init", "data", "dropout", "sampling", "interventions")
+Equal = Literal["steps", "tokens", "flops"]
+Direction = Literal["higher", "lower", "same"]
+
+
+def _numbers(value: object) -> object:
+    """`5` stands for the seeds 0 to 4."""
+    return tuple(range(value)) if type(value) is int else value
+
+
+Numbers = Annotated[tuple[Seed, ...], BeforeValidator(_numbers), Field(min_length=1)]
+
+
+class Arm(Section):
+    """One way to train: declared changes and interventions, and nothing else."""
+
+    set: Patch = Field({}, description="changes of the base configuration")
+    with_: Strings = Field((), alias="with", description="interventions, as `--with` has them")
+
+
+class Seeds(Section):
+    """Which random numbers differ between repetitions.
+
+    One list: the repetition n has the number n for every factor of `vary`. A list for each of two factors: these are
+    crossed, so that what each does by itself is known.
+    """
+
+    numbers: Numbers | None = Field(None, description="a list, or how many; each is one repetition")
+    vary: tuple[Factor, ...] = Field(
+        FACTORS, description="what differs between repetitions; the rest is as in the base"
+    )
+    init: Numbers | None = Field(None, description="seeds of initial weights, to be crossed with another factor")
+    data: Numbers | None = Field(None, description="seeds of the data's order, likewise")
+    dropout: Numbers | None = Field(None, description="seeds of dropout masks, likewise")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"numbers": value} if type(value) is int or isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Seeds:
+        if self.numbers is not None and self.crossed:
+            raise ValueError(f"give `numbers`, or factors to cross ({', '.join(self.crossed)}), not both")
+        if self.numbers is None and not 1 <= len(self.crossed) <= 2:
+            raise ValueError("give `numbers`, or lists for one or two of init, data and dropout")
+        for name, numbers in {"numbers": self.numbers, **self.crossed}.items():
+            if numbers is not None and len(set(numbers)) < len(numbers):
+                raise ValueError(f"{name} names a seed twice")
+        if self.numbers is not None and not self.vary:
+            raise ValueError("vary is empty: repetitions that do not differ show no noise")
+        return self
+
+    @property
+    def crossed(self) -> dict[str, tuple[int, ...]]:
+        """Factors that are crossed, and their seeds."""
+        factors = {"init": self.init, "data": self.data, "dropout": self.dropout}
+        return {name: numbers for name, numbers in factors.items() if numbers is not None}
+
+
+class Fork(Section):
+    """A common past: every arm goes on from one run."""
+
+    run: str = Field(description="the parent; a path beside the plan, or from where the command runs")
+    at: Count = Field(description="a step at which it has a state")
+
+
+class Tune(Section):
+    """The same search budget for every arm and size, on seeds apart from those of the comparison."""
+
+    grid: dict[str, tuple[Any, ...]] = Field(
+        description="for each key its values; all combinations are tried", min_length=1
+    )
+    seeds: Numbers = Field((1000,), description="of the search; none of them may be a seed of the comparison")
+    measure: Quantity = Field(Quantity(validation="loss"), description="what chooses")
+    choose: Literal["lowest", "highest"] = Field("lowest", description="which value of it is best")
+    set: Patch = Field({}, description="changes for the runs of the search alone, such as fewer steps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("grid"), Mapping):
+            grid = {key: tuple(item) if isinstance(item, list) else item for key, item in value["grid"].items()}
+            return {**value, "grid": grid}
+        return value
+
+
+class Prediction(Section):
+    """What is expected of one number: a direction, and the smallest effect that matters."""
+
+    says: str = Field("", description="in words")
+    measure: Quantity = Field(description="which number of a run")
+    arm: str | None = Field(None, description="the treatment; null: the only arm beside the baseline")
+    against: str | None = Field(None, description="the arm that it is compared with; null: the baseline")
+    direction: Direction = Field(description="of treatment less baseline; same: closer than the smallest effect")
+    smallest: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="smallest effect that matters, in its unit; of `grows`: between two sizes, or per tenfold",
+    )
+    size: str | None = Field(None, description="at which size; null: the only one")
+    grows: bool = Field(False, description="the effect itself is predicted to change with size (arm x size)")
+    primary: bool = Field(False, description="whether the claim stands or falls with it; one prediction is")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Prediction:
+        if self.direction == "same" and self.smallest == 0.0:
+            raise ValueError("direction `same` needs `smallest`: no two numbers are quite the same")
+        if self.grows and self.size is not None:
+            raise ValueError("`grows` compares the effect between sizes: leave `size` out")
+        return self
+
+
+class Plan(Section):
+    """An experiment, written down before its first run."""
+
+    experiment: Literal[1] = Field(description="the format of the plan: 1")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="of its folder")
+    claim: str = Field("", description="the hypothesis in words; empty: a sweep, which claims nothing")
+    base: str | None = Field(None, description="a preset, or a YAML file beside the plan")
+    set: Patch = Field({}, description="changes for all runs")
+    sizes: dict[str, Patch] = Field({}, description="models of several sizes: changes by name; empty: one size")
+    arms: dict[str, Arm] = Field(description="ways to train by name, the baseline among them", min_length=1)
+    baseline: str | None = Field(None, description="the arm that others are compared with; null: the first")
+    seeds: Seeds = Field(description="repetitions")
+    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens or flops")
+    fork: Fork | None = Field(None, description="a common past of all arms")
+    tune: Tune | None = Field(None, description="a search before the comparison")
+    predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="of intervals")
+    at_once: Positive = Field(1, description="runs that train at the same time on one machine")
+    hours: PositiveReal | None = Field(None, description="what it may take, to be warned before it takes more")
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Plan:
+        if (self.base is None) == (self.fork is None):
+            raise ValueError("give `base`, what all runs begin with, or `fork`, a run that all of them go on from")
+        if self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline '{self.baseline}' is none of the arms: {', '.join(self.arms)}")
+        for name in (*self.arms, *self.sizes):
+            if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
+                raise ValueError(f"'{name}' cannot name an arm or a size: use letters, digits, '.', '_' and '-'")
+        self._check_claim()
+        if self.tune is not None:
+            self._check_tune(self.tune)
+        if self.fork is not None and self.sizes:
+            raise ValueError("arms that share a past have the size of their parent: leave `sizes` out")
+        for place, one in enumerate(self.predictions):
+            self._check_prediction(place, one)
+        return self
+
+    def _check_claim(self) -> None:
+        if self.predictions and not self.claim:
+            raise ValueError("there are predictions but no `claim`: say in words what they would show")
+        if self.claim and not self.predictions:
+            raise ValueError("there is a claim but no prediction: say which number would show it")
+        primary = sum(one.primary for one in self.predictions)
+        if self.predictions and primary != 1:
+            raise ValueError(f"one prediction must be primary, not {primary}")
+
+    def _check_tune(self, tune: Tune) -> None:
+        compared = {*(self.seeds.numbers or ()), *(n for numbers in self.seeds.crossed.values() for n in numbers)}
+        shared = sorted(compared & {*tune.seeds})
+        if shared:
+            raise ValueError(f"tune.seeds and seeds share {shared[0]}: what is chosen on a seed is too good on it")
+        if self.fork is not None:
+            raise ValueError("tune and fork do not go together: tune the parent")
+
+    def _check_prediction(self, place: int, one: Prediction) -> None:
+        where = f"predictions.{place}"
+        arm, against = self.treatment(one), one.against or self.control
+        for name in (arm, against):
+            if name not in self.arms:
+                raise ValueError(f"{where}: '{name}' is none of the arms: {', '.join(self.arms)}")
+        if arm == against:
+            raise ValueError(f"{where} compares '{arm}' with itself")
+        if one.size is not None and one.size not in self.sizes:
+            raise ValueError(
+                f"{where}: '{one.size}' is none of the sizes: {', '.join(self.sizes) or 'there is one only'}"
+            )
+        if one.size is None and len(self.sizes) > 1 and not one.grows:
+            raise ValueError(f"{where} does not say at which `size`, of {', '.join(self.sizes)}, or that it `grows`")
+        if one.grows and len(self.sizes) < 2:
+            raise ValueError(f"{where} says that an effect grows with size, but there is one size only")
+
+    @property
+    def control(self) -> str:
+        """The baseline's name."""
+        return self.baseline or next(iter(self.arms))
+
+    @property
+    def treatments(self) -> list[str]:
+        """All other arms."""
+        return [name for name in self.arms if name != self.control]
+
+    def treatment(self, prediction: Prediction) -> str:
+        """The arm that a prediction is about.
+
+        Raises:
+            ValueError: it does not say, and there is more than one.
+        """
+        if prediction.arm is not None:
+            return prediction.arm
+        if len(self.treatments) != 1:
+            raise ValueError(
+                f"a prediction does not say which `arm` it is about, of {', '.join(self.treatments) or 'none'}"
+            )
+        return self.treatments[0]
