@@ -15,8 +15,8 @@ demo: .venv/core
 	$(BIN)/picolm train demo checkpoints.model.per_doubling=1
 	$(BIN)/picolm data world --pairs 40 --out $(PAIRS)
 	$(BIN)/picolm evaluate $(LATEST) --checkpoints all --task pairs:$(PAIRS)
-	$(BIN)/picolm analyze $(LATEST) --metrics per --metrics effective_rank --metrics condition_number \
-		--sites 'layers.*.attention.ov.*' --sites 'layers.*.mlp.down_proj'
+	$(BIN)/picolm analyze $(LATEST) --metrics per,effective_rank,condition_number \
+		--sites 'layers.*.attention.ov.*,layers.*.mlp.down_proj'
 	$(BIN)/picolm report $(LATEST)
 
 test: .venv/dev

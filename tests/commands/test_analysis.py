@@ -12,7 +12,7 @@ import pytest
 
 from picolm.analysis.metric import REGISTRY
 from picolm.analysis.table import read_table
-from picolm.commands.analysis import _patterns
+from picolm.commands.analysis import _parted
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -40,13 +40,23 @@ def test_several_targets_and_a_probe(run: Path, analyze: Call, tmp_path: Path) -
     text = tmp_path / "text.txt"
     text.write_text("one two three four five six seven eight " * 30)
     model = shutil.copytree(run / "checkpoints" / "step-00000003", tmp_path / "step-00000003")
-    asked = ["--metrics", "cka,sink_mass", "--sites", "residual.*", "--sites", "layers.*.attention.pattern"]
+    asked = [
+        "--metrics",
+        "cka",
+        "--metrics",
+        "sink_mass",
+        "--sites",
+        "residual.*",
+        "--sites",
+        "layers.*.attention.pattern",
+    ]
     shown = ["--probe", str(text), "--probe-rows", "4", "--probe-length", "16", "--output", str(tmp_path / "out")]
     code, out, error = analyze(str(run), str(model), *asked, *shown, "--json")
     assert code == 0, error
     both = json.loads(out)
     assert [{row["step"] for row in one["rows"]} for one in both] == [{0, 2, 3}, {3}]
     assert {row["probe"] for row in both[0]["rows"]} == {"text.txt"}
+    assert {row["metric"] for row in both[0]["rows"]} == {"cka", "sink_mass"}
     assert [row for row in both[0]["rows"] if row["step"] == 3] == both[1]["rows"]
     assert read_table(tmp_path / "out" / "run").height == len(both[0]["rows"])
 
@@ -89,4 +99,4 @@ def test_a_metric_that_finds_nothing_to_compare_is_named(run: Path, analyze: Cal
 
 
 def test_commas_part_patterns_but_not_what_stands_in_brackets() -> None:
-    assert _patterns(["a.*,delta(b; init, t), c", "gradient(d)"]) == ["a.*", "delta(b; init, t)", "c", "gradient(d)"]
+    assert _parted(["a.*,delta(b; init, t), c", "gradient(d)"]) == ["a.*", "delta(b; init, t)", "c", "gradient(d)"]

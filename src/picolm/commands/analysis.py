@@ -34,7 +34,13 @@ def analyze(
         ),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Names with commas between.", autocompletion=complete_metric)
+        list[str] | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAME",
+            help="What: per, cka, ...; may be repeated, or have commas between.",
+            autocompletion=complete_metric,
+        ),
     ] = None,
     sites: Annotated[
         list[str] | None,
@@ -86,13 +92,13 @@ def analyze(
     from picolm.terminal.progress import messages
     from picolm.terminal.tables import print_json
 
-    if listed or metrics == "list":
+    if listed or metrics == ["list"]:
         _list(targets or [], probe, as_json)
         return
     if not targets:
         raise PicoLMError("name at least one target, for example runs/demo; --list shows all metrics")
     request = Request(
-        _names(metrics), _patterns(sites), steps, against, probe, probe_rows=probe_rows, probe_length=probe_length
+        _parted(metrics), _parted(sites), steps, against, probe, probe_rows=probe_rows, probe_length=probe_length
     )
     # All of them before the first is measured: a mistake in the last one would be found hours later.
     sources = [open_source(target) for target in targets]
@@ -143,14 +149,10 @@ def _list(targets: list[Path], probe: str | None, as_json: bool) -> None:
         print_sites(target, found)
 
 
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
-def _patterns(sites: list[str] | None) -> list[str]:
-    """Patterns of all options: a comma parts two of them, unless it stands within the brackets of one."""
+def _parted(options: list[str] | None) -> list[str]:
+    """What all options name: a comma parts two names, unless it stands within the brackets of a pattern."""
     found: list[str] = []
-    for text in sites or []:
+    for text in options or []:
         depth, begun = 0, ""
         for character in text:
             depth += {"(": 1, ")": -1}.get(character, 0)
@@ -160,7 +162,7 @@ def _patterns(sites: list[str] | None) -> list[str]:
             else:
                 begun += character
         found.append(begun.strip())
-    return [pattern for pattern in found if pattern]
+    return [name for name in found if name]
 
 
 def _own(output: Path | None, targets: list[Path], path: Path) -> Path | None:
