@@ -113,9 +113,11 @@ def test_what_is_damaged_of_one_run_does_not_harm_the_others(run: RunDirectory) 
     shutil.copytree(run.path, copy)
     (capture_path(copy, 12) / "held_out.safetensors").unlink()
     compared = look_inside_each([run, RunDirectory.open(copy)])
-    assert compared.of_runs[0].likeness
-    assert compared.kinships == compared.of_runs[1].likeness == []
-    assert any("held_out.safetensors" in note for note in compared.of_runs[1].notes)
+    whole, harmed = compared.of_runs
+    assert whole.likeness[0].steps == [0, 4, 8, 12]
+    assert harmed.likeness[0].steps == compared.kinships[0].steps == [0, 4, 8]
+    assert any("step-00000012 is left out" in note and "held_out.safetensors" in note for note in harmed.notes)
+    assert not any("left out" in note for note in whole.notes)
 
 
 def test_what_is_too_large_is_left_out_and_named(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +129,15 @@ def test_what_is_too_large_is_left_out_and_named(run: RunDirectory, monkeypatch:
 
 def test_a_damaged_capture_is_named_and_does_no_further_harm(run: RunDirectory) -> None:
     (capture_path(run.path, 12) / "held_out.safetensors").unlink()
+    insides = look_inside(run)
+    assert insides.likeness[0].steps == [0, 4, 8] and insides.pictures
+    assert insides.spectra[0].steps[-1] == 12
+    assert any("step-00000012 is left out" in note and "held_out.safetensors" in note for note in insides.notes)
+
+
+def test_a_capture_whose_bytes_are_no_tensors_leaves_out_what_needs_it(run: RunDirectory) -> None:
+    file = capture_path(run.path, 12) / "held_out.safetensors"
+    file.write_bytes(b"\xff" * file.stat().st_size)
     insides = look_inside(run)
     assert insides.likeness == insides.pictures == []
     assert insides.spectra

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 import picolm
 from picolm.experiments.reading import read_plan
@@ -112,7 +113,17 @@ def check_yaml(block: Block, directory: Path) -> None:
         picolm.load_config(file)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda p: str(p.relative_to(PROJECT)))
+def _cases() -> list[ParameterSet]:
+    """Every page that shows something to do; but for the first ones that a user meets, with the slow tests."""
+    first = {PROJECT / "README.md", PROJECT / "docs" / "quickstart.md", PROJECT / "docs" / "experiments" / "plan.md"}
+    return [
+        pytest.param(page, marks=() if page in first else pytest.mark.slow, id=str(page.relative_to(PROJECT)))
+        for page in PAGES
+        if blocks_of(page)
+    ]
+
+
+@pytest.mark.parametrize("page", _cases())
 def test_a_page_works_from_top_to_bottom(page: Path, page_directory: Path) -> None:
     printed = ""
     for block in blocks_of(page):

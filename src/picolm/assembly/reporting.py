@@ -110,10 +110,12 @@ def _open(run: RunDirectory, insides: Insides) -> Source | None:
     if not run.checkpoints and not (run.path / "captures").is_dir():
         return None
     try:
-        return open_source(run.path)
+        source = open_source(run.path)
     except PicoLMError as error:
         insides.notes.append(str(error))
         return None
+    insides.notes.extend(source.notes)
+    return source
 
 
 def _look(source: Source, insides: Insides, progress: Progress, shared: Sequence[int] = ()) -> None:
