@@ -11,7 +11,7 @@ import yaml
 from picolm.config.difference import difference
 from picolm.errors import PicoLMError
 from picolm.experiments.design import Design
-from picolm.experiments.outline import Cost, Outline, cells
+from picolm.experiments.outline import Cost, Outline
 from picolm.experiments.plan import Plan
 from picolm.experiments.quantity import Quantity
 from picolm.experiments.reading import parse_plan, read_plan
@@ -114,9 +114,9 @@ def test_another_kind_of_a_section_brings_its_own_keys() -> None:
 
 def test_an_outline_adds_up_and_says_what_arms_differ_in() -> None:
     made = design(sizes={"s": {}, "l": {"model.n_layers": 6}}, predictions=with_prediction(size="l"))
-    costs = {cell: Cost(10.0 * place, 1.0 * place, place) for place, cell in enumerate(cells(made), start=1)}
+    costs = {cell: Cost(10.0 * place, 1.0 * place, place) for place, cell in enumerate(made.cells, start=1)}
     outline = Outline(made, costs)
-    assert cells(made) == [("cool", "s"), ("hot", "s"), ("cool", "l"), ("hot", "l")]
+    assert made.cells == [("cool", "s"), ("hot", "s"), ("cool", "l"), ("hot", "l")]
     assert outline.total == Cost(3 * 100.0, 3 * 10.0, 3 * 10)
     assert [change.key for change in outline.changes("hot", "l")] == ["optimizer.learning_rate"]
     assert outline.changes("cool", "l") == []
@@ -127,13 +127,16 @@ def test_an_outline_adds_up_and_says_what_arms_differ_in() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"seeds": 1}, "one repetition has no noise floor"),
+        ({"seeds": 1}, "a single seed has no noise floor"),
+        ({"seeds": {"init": 1, "data": 1}}, "a single seed has no noise floor"),
+        ({"seeds": {"init": 2, "data": 40}}, "2 seeds tell an effect only"),
+        ({"seeds": 6, "confidence": 0.999}, "6 seeds tell an effect only"),
         ({"seeds": 30, "hours": 0.001}, "more than the 0.001 that the plan allows"),
     ],
 )
 def test_what_cannot_be_told_is_said_before_the_run(changes: dict[str, Any], sentence: str) -> None:
     made = design(**changes)
-    found = Outline(made, dict.fromkeys(cells(made), Cost(1.0, 60.0, 1))).warnings
+    found = Outline(made, dict.fromkeys(made.cells, Cost(1.0, 60.0, 1))).warnings
     assert any(sentence in warning for warning in found)
 
 

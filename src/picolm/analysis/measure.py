@@ -236,7 +236,7 @@ def named(one: Metric, found: Tensor | Mapping[str, Tensor]) -> Iterator[tuple[s
 
 
 def _compares(metrics: Sequence[Metric]) -> bool:
-    return any(one.takes in ("matrix_pair", "activation_pair") for one in metrics)
+    return any(one.compares for one in metrics)
 
 
 def _row(

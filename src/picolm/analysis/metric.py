@@ -49,6 +49,11 @@ class Metric:
     summary: str
     """One sentence."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether it takes two things: of this step, and of the one that it is compared with."""
+        return self.takes in ("matrix_pair", "activation_pair")
+
 
 REGISTRY: dict[str, str] = {
     "mean_cosine": "picolm.analysis.anisotropy:MEAN_COSINE",

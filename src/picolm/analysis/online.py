@@ -15,7 +15,7 @@ from torch import Tensor
 from picolm.analysis.comparison import Comparison
 from picolm.analysis.geometry import Geometry
 from picolm.analysis.measure import Measuring, Tick, one_thread
-from picolm.analysis.metric import Metric, Takes, metric
+from picolm.analysis.metric import Metric, metric
 from picolm.analysis.plan import Plan, There, make_plan
 from picolm.analysis.probe import Positions
 from picolm.analysis.sights import Captured
@@ -24,8 +24,6 @@ from picolm.analysis.sources.memory import MemorySource, Shown
 from picolm.analysis.updates import parse_delta
 from picolm.errors import PicoLMError
 from picolm.runs.tables import Measured
-
-_PAIRS: tuple[Takes, ...] = ("matrix_pair", "activation_pair")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +159,7 @@ def check_request(metrics: Sequence[str], sites: Sequence[str], positions: Posit
 
 def _refuse_metric(one: Metric, positions: Positions) -> None:
     after = f"`picolm analyze RUN --metrics {one.name}"
-    if one.takes in _PAIRS:
+    if one.compares:
         raise PicoLMError(
             f"'{one.name}' compares two steps, and while a model trains there is only one: "
             f"{after}` measures it after the run"

@@ -85,7 +85,7 @@ class Analysis:
             _refuse_other_target(folder, source)
         self._asked: dict[str, Any] = {
             "sites": plan.described,
-            "against": str(request.against) if plan.takes("matrix_pair", "activation_pair") else None,
+            "against": str(request.against) if plan.compares else None,
             "probe": "captured" if probe is None else probe.digest,
             "probe_name": name,
         }
@@ -251,13 +251,13 @@ def _steps_of(source: Source, plan: Plan, sights: Sights | None) -> list[int]:
 def _refuse_other_shapes(source: Source, comparison: Comparison, plan: Plan) -> None:
     """Activations of unlike widths can be compared, matrices and heads cannot."""
     other = comparison.source
-    if other is source or not plan.takes("matrix_pair", "activation_pair"):
+    if other is source or not plan.compares:
         return
     own, theirs = source.geometry, other.geometry
     heads = [(of.n_heads, of.n_kv_heads, of.head_dim) for of in (own, theirs)]
     if heads[0] != heads[1] and plan.has_heads:
         raise PicoLMError(f"{other.path} has other attention heads than {source.path}: they cannot be compared")
-    if not plan.takes("matrix_pair"):
+    if not plan.compares_matrices:
         return
     shapes, there = (suite.snapshot(suite.steps[-1]).shapes for suite in (source, other))
     for name in dict.fromkeys(name for site in (*plan.weights, *plan.gradients) for name in site.parts):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from picolm.analysis.metric import REGISTRY, Metric, Takes, metric
+from picolm.analysis.metric import REGISTRY, Metric, metric
 from picolm.analysis.sites import ActivationSite, MatrixSite, head_of, select_matrices
 from picolm.analysis.updates import parse_delta
 from picolm.errors import PicoLMError, nearest
@@ -66,10 +66,15 @@ class Plan:
         """Whether anything depends on what the model is shown."""
         return bool(self.gradients or self.activations)
 
-    def takes(self, *kinds: Takes) -> bool:
-        """Whether any metric takes one of these."""
-        of = (*self.weights.values(), *self.gradients.values(), *self.activations.values())
-        return any(one.takes in kinds for metrics in of for one in metrics)
+    @property
+    def compares(self) -> bool:
+        """Whether any metric is one of pairs."""
+        return self.compares_matrices or any(one.compares for of in self.activations.values() for one in of)
+
+    @property
+    def compares_matrices(self) -> bool:
+        """Whether any metric is one of pairs of matrices."""
+        return any(one.compares for of in (*self.weights.values(), *self.gradients.values()) for one in of)
 
     @property
     def has_heads(self) -> bool:

@@ -11,7 +11,7 @@ from picolm.config.loading import build_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError
 from picolm.experiments.design import Design
-from picolm.experiments.outline import Cost, Outline, cells
+from picolm.experiments.outline import Cost, Outline
 from picolm.experiments.plan import Plan
 from picolm.experiments.reading import read_plan
 from picolm.runs.directory import RunDirectory
@@ -34,7 +34,7 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     # Every value of a search is a configuration too: a wrong one must not show after hours.
     design.search()
     costs: dict[tuple[str, str], Cost] = {}
-    for arm, size in cells(design):
+    for arm, size in design.cells:
         found = forecast(design.config(arm, size), progress, trusted=trusted)
         costs[arm, size] = Cost(found.flops, found.seconds, found.disk_bytes + found.capture_bytes)
     return Outline(design, costs)

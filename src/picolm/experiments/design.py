@@ -42,14 +42,12 @@ class PlannedRun:
         name: of its directory.
         arm: its way to train.
         size: its size; `THE_SIZE` where there is one.
-        repetition: its seeds.
         config: the whole configuration.
     """
 
     name: str
     arm: str
     size: str
-    repetition: Repetition
     config: Config
 
 
@@ -70,13 +68,18 @@ class Design:
         """
         self.plan = plan
         self._base = (parent or _base(plan, folder)).model_dump(mode="json")
-        for arm, size in product(plan.arms, self.sizes):
+        for arm, size in self.cells:
             self._refuse_unequal(arm, size)
 
     @property
     def sizes(self) -> list[str]:
         """Names of the sizes, `THE_SIZE` alone where there is one."""
         return list(self.plan.sizes) or [THE_SIZE]
+
+    @property
+    def cells(self) -> list[tuple[str, str]]:
+        """All arms and sizes, size by size."""
+        return [(arm, size) for size, arm in product(self.sizes, self.plan.arms)]
 
     @property
     def repetitions(self) -> list[Repetition]:
@@ -112,7 +115,7 @@ class Design:
             number = self.combinations.index(choice) + 1
             name = ".".join(part for part in ("search", arm, size, f"choice{number}", repetition.name) if part)
             config = self.config(arm, size, _over(tune.set, choice, repetition.seeds))
-            found.append(PlannedRun(name, arm, size, repetition, config))
+            found.append(PlannedRun(name, arm, size, config))
         return found
 
     def comparison(self) -> list[PlannedRun]:
@@ -124,7 +127,7 @@ class Design:
         found = []
         for repetition, size, arm in product(self.repetitions, self.sizes, self.plan.arms):
             name = ".".join(part for part in (arm, size, repetition.name) if part)
-            found.append(PlannedRun(name, arm, size, repetition, self.config(arm, size, repetition.seeds)))
+            found.append(PlannedRun(name, arm, size, self.config(arm, size, repetition.seeds)))
         return found
 
     def config(self, arm: str, size: str, more: Patch | None = None) -> Config:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Any
 
 from picolm.config.difference import Change, difference
@@ -63,7 +62,7 @@ class Outline:
     @property
     def warnings(self) -> list[str]:
         """What the plan will not be able to tell, one sentence each."""
-        plan, n_seeds = self.design.plan, len(self.design.repetitions)
+        plan, n_seeds = self.design.plan, self.design.plan.seeds.independent
         found = []
         if plan.fork is not None:
             found.append(
@@ -71,12 +70,12 @@ class Outline:
                 "so repetitions are no replicates of the whole training"
             )
         if n_seeds < 2:
-            found.append("one repetition has no noise floor, and no verdict can be reached: take 5 seeds or more")
+            found.append("a single seed has no noise floor, and no verdict can be reached: take 5 or more")
         else:
             secondary = max(1, sum(not one.primary for one in plan.predictions))
             for one in plan.predictions:
                 family = 1 if one.primary else secondary
-                few = too_few_seeds(n_seeds, one.direction, one.smallest, predictions=family)
+                few = too_few_seeds(n_seeds, one.direction, one.smallest, predictions=family, alpha=1 - plan.confidence)
                 if few is not None:
                     found.append(f"{one.measure.words}: {few}")
         if plan.hours is not None and self.total.seconds / plan.at_once > 3600 * plan.hours:
@@ -93,7 +92,7 @@ class Outline:
                 "differs": {change.key: [change.left, change.right] for change in self.changes(arm, size)},
                 "cost_of_a_run": asdict(self.costs[arm, size]),
             }
-            for size, arm in product(self.design.sizes, plan.arms)
+            for arm, size in self.design.cells
         }
         return {
             "name": plan.name,
@@ -120,8 +119,3 @@ def _said(design: Design, place: int) -> dict[str, Any]:
         "size": "all, in trend" if one.grows else one.size or THE_SIZE,
         "says": one.says,
     }
-
-
-def cells(design: Design) -> Sequence[tuple[str, str]]:
-    """All arms and sizes, which are forecast one by one."""
-    return [(arm, size) for size, arm in product(design.sizes, design.plan.arms)]

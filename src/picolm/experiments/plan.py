@@ -72,6 +72,14 @@ class Seeds(Section):
         factors = {"init": self.init, "data": self.data, "dropout": self.dropout}
         return {name: numbers for name, numbers in factors.items() if numbers is not None}
 
+    @property
+    def independent(self) -> int:
+        """How many repetitions share nothing: of crossed factors, as many as the one with the fewest seeds has."""
+        if self.numbers is not None:
+            return len(self.numbers)
+        varied = [len(numbers) for numbers in self.crossed.values() if len(numbers) > 1]
+        return min(varied, default=1)
+
 
 class Fork(Section):
     """A common past: every arm goes on from one run."""
