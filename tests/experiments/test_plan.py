@@ -10,7 +10,7 @@ import yaml
 
 from picolm.config.difference import difference
 from picolm.errors import PicoLMError
-from picolm.experiments.design import Design
+from picolm.experiments.design import Design, base_of
 from picolm.experiments.outline import Cost, Outline
 from picolm.experiments.plan import Plan
 from picolm.experiments.quantity import Quantity
@@ -35,7 +35,8 @@ def plan(**changes: Any) -> Plan:
 
 
 def design(**changes: Any) -> Design:
-    return Design(plan(**changes), Path())
+    found = plan(**changes)
+    return Design(found, base_of(found, Path()))
 
 
 def with_prediction(**changes: Any) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from picolm.config import schema
 from picolm.config.loading import build_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError
-from picolm.experiments.design import Design
-from picolm.experiments.outline import Cost, Outline
-from picolm.experiments.plan import Plan
+from picolm.experiments.design import Design, base_of
+from picolm.experiments.findings import Cost
+from picolm.experiments.outline import Outline
+from picolm.experiments.plan import Fork
 from picolm.experiments.reading import read_plan
 from picolm.runs.directory import RunDirectory
 
@@ -30,7 +31,7 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     """
     path = Path(path)
     plan = read_plan(path)
-    design = Design(plan, path.parent, parent=_parent(plan, path.parent))
+    design = Design(plan, base_of(plan, path.parent) if plan.fork is None else _parent(plan.fork, path.parent))
     # Every value of a search is a configuration too: a wrong one must not show after hours.
     design.search()
     costs: dict[tuple[str, str], Cost] = {}
@@ -40,16 +41,12 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     return Outline(design, costs)
 
 
-def _parent(plan: Plan, folder: Path) -> schema.Config | None:
+def _parent(fork: Fork, folder: Path) -> schema.Config:
     """The configuration of the run that arms go on from."""
-    if plan.fork is None:
-        return None
-    beside = folder / plan.fork.run
-    parent = RunDirectory.open(beside if beside.is_dir() else Path(plan.fork.run))
+    beside = folder / fork.run
+    parent = RunDirectory.open(beside if beside.is_dir() else Path(fork.run))
     states = [item.step for item in parent.checkpoints if item.has_state]
-    if plan.fork.at not in (0, *states):
+    if fork.at not in (0, *states):
         there = ", ".join(map(str, states)) or "no step"
-        raise PicoLMError(
-            f"run {parent.path} has no state at step {plan.fork.at} to go on from; it has states at: {there}"
-        )
+        raise PicoLMError(f"run {parent.path} has no state at step {fork.at} to go on from; it has states at: {there}")
     return build_config(parent.identity["config"])

@@ -43,31 +43,33 @@ class PlannedRun:
         arm: its way to train.
         size: its size; `THE_SIZE` where there is one.
         config: the whole configuration.
+        repetition: its seeds in one word.
+        choice: its values of tuned keys.
     """
 
     name: str
     arm: str
     size: str
     config: Config
+    repetition: str
+    choice: Choice
 
 
 class Design:
     """A plan with its base: gives the runs of the search and those of the comparison."""
 
-    def __init__(self, plan: Plan, folder: Path, *, parent: Config | None = None) -> None:
+    def __init__(self, plan: Plan, base: Config) -> None:
         """Build what is common, and refuse arms that do not share what is held equal.
 
         Args:
             plan: the plan.
-            folder: where its file stands, from which `base` is looked for.
-            parent: the configuration of the run that arms go on from.
+            base: what all runs begin with: of `base_of`, or the configuration of the run that arms go on from.
 
         Raises:
-            PicoLMError: a change names no key, an arm trains for another number of what is held equal, or the base is
-                not there.
+            PicoLMError: a change names no key, or an arm trains for another number of what is held equal.
         """
-        self.plan = plan
-        self._base = (parent or _base(plan, folder)).model_dump(mode="json")
+        self.plan, self.base = plan, base
+        self._base = base.model_dump(mode="json")
         for arm, size in self.cells:
             self._refuse_unequal(arm, size)
 
@@ -115,11 +117,14 @@ class Design:
             number = self.combinations.index(choice) + 1
             name = ".".join(part for part in ("search", arm, size, f"choice{number}", repetition.name) if part)
             config = self.config(arm, size, _over(tune.set, choice, repetition.seeds))
-            found.append(PlannedRun(name, arm, size, config))
+            found.append(PlannedRun(name, arm, size, config, repetition.name, choice))
         return found
 
-    def comparison(self) -> list[PlannedRun]:
-        """The runs of the comparison as they are before a search chose anything: a pair is whole early.
+    def comparison(self, choices: Mapping[tuple[str, str], Choice] | None = None) -> list[PlannedRun]:
+        """The runs of the comparison, ordered so that pairs are whole early.
+
+        Args:
+            choices: what a search chose, by arm and size; None: before it chose anything.
 
         Raises:
             PicoLMError: a change makes no valid configuration.
@@ -127,7 +132,9 @@ class Design:
         found = []
         for repetition, size, arm in product(self.repetitions, self.sizes, self.plan.arms):
             name = ".".join(part for part in (arm, size, repetition.name) if part)
-            found.append(PlannedRun(name, arm, size, self.config(arm, size, repetition.seeds)))
+            chosen = {} if choices is None else choices[arm, size]
+            config = self.config(arm, size, _over(chosen, repetition.seeds))
+            found.append(PlannedRun(name, arm, size, config, repetition.name, chosen))
         return found
 
     def config(self, arm: str, size: str, more: Patch | None = None) -> Config:
@@ -174,7 +181,16 @@ def _leaves(patch: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _base(plan: Plan, folder: Path) -> Config:
+def base_of(plan: Plan, folder: Path) -> Config:
+    """The configuration that a plan without a fork begins with.
+
+    Args:
+        plan: the plan.
+        folder: where its file stands, from which `base` is looked for.
+
+    Raises:
+        PicoLMError: there is no such preset or file.
+    """
     assert plan.base is not None, "a fork brings its parent's configuration"
     return load_config(folder / plan.base if plan.base.endswith((".yaml", ".yml")) else plan.base)
 

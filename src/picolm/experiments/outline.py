@@ -8,22 +8,8 @@ from typing import Any
 
 from picolm.config.difference import Change, difference
 from picolm.experiments.design import THE_SIZE, Design, PlannedRun
+from picolm.experiments.findings import Cost
 from picolm.experiments.statistics.foresight import too_few_seeds
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What runs take; of all of them together where they are several.
-
-    Attributes:
-        flops: matrix products of training.
-        seconds: of training, one run after another.
-        disk_bytes: checkpoints, captures, reports and logs.
-    """
-
-    flops: float
-    seconds: float
-    disk_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

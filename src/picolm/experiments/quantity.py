@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -21,6 +22,19 @@ from picolm.config.section import Count, Section
 
 Axis = Literal["steps", "tokens", "flops", "seconds"]
 Summary = Literal["last", "mean", "minimum", "maximum", "area", "slope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What a quantity is in one run.
+
+    Attributes:
+        value: it; where it is censored, how far the run went without reaching it.
+        censored: whether the curve never reached what was asked for.
+    """
+
+    value: float
+    censored: bool = False
 
 
 class Quantity(Section):

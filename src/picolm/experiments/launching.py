@@ -1,0 +1,48 @@
+"""Starting the processes that train: what every launcher takes and gives. Launchers stand beside it, one a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A command to be run to its end.
+
+    Attributes:
+        name: of the run.
+        command: a program and its arguments.
+        folder: where it runs.
+        log: the file that all it prints is added to.
+        environment: variables over those of this process.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    log: Path
+    environment: Mapping[str, str]
+
+
+class Handle(Protocol):
+    """A job that was started."""
+
+    def code(self) -> int | None:
+        """How it ended: 0, or what went wrong; None while it runs or waits."""
+
+    def stop(self) -> None:
+        """Ask it to save and end; `code` tells when it has."""
+
+
+class Launcher(Protocol):
+    """Starts jobs."""
+
+    def start(self, job: Job) -> Handle:
+        """Start a job, or put it in a queue.
+
+        Raises:
+            PicoLMError: it cannot be started.
+        """
