@@ -30,13 +30,15 @@ class RunCurves:
 
     Args:
         path: the run directory; nothing is read yet.
+        ancestors: of other runs, so that a parent of many is read once; those of this run are added.
 
     Raises:
         PicoLMError: it is none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ancestors: dict[Path, RunCurves] | None = None) -> None:
         self.path, self.run = path, RunDirectory.open(path)
+        self._ancestors = {} if ancestors is None else ancestors
         self._measured = RunPoints(self.run)
 
     def curve(self, quantity: Quantity, over: Axis = "steps") -> Curve:
@@ -144,7 +146,8 @@ class RunCurves:
             known = [(line["step"], place + unit * (line["tokens"] - before)) for line in self._measured.lines("train")]
         if not known:
             raise PicoLMError(f"run {self.path} does not say how many {over} its steps took")
-        return [float(x) for x in np.interp(steps, *zip((begin, place), *known, strict=True))]
+        known_steps, places = zip((begin, place), *known, strict=True)
+        return [float(x) for x in np.interp(np.asarray(steps), np.asarray(known_steps), np.asarray(places))]
 
     def _reached(self, quantity: Quantity, value: float) -> Number:
         curve = self.stitched(quantity, quantity.over)
@@ -172,7 +175,12 @@ class RunCurves:
     @cached_property
     def _parent(self) -> RunCurves | None:
         parent = parent_of(self.run)
-        return None if parent is None else RunCurves(parent.path)
+        if parent is None:
+            return None
+        place = parent.path.resolve()
+        if place not in self._ancestors:
+            self._ancestors[place] = RunCurves(place, self._ancestors)
+        return self._ancestors[place]
 
     @cached_property
     def _clock(self) -> list[tuple[int, float]]:
