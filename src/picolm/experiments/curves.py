@@ -107,15 +107,20 @@ class RunCurves:
         values = np.asarray(list(self._measured.of(quantity).values()))
         if quantity.summary == "last":
             return Number(float(values[-1]))
-        of = {"mean": np.mean, "minimum": np.min, "maximum": np.max}[quantity.summary]
         with np.errstate(invalid="ignore"):
-            return Number(float(of(values)))
+            of = {"mean": values.mean(), "minimum": values.min(), "maximum": values.max()}
+            return Number(float(of[quantity.summary]))
 
     @property
     def last_step(self) -> int:
         """The last step whose line of training is in the log; of a fork, that at which it began where there is none."""
         lines = self._measured.lines("train")
-        return int(lines[-1]["step"]) if lines else self._branched or 0
+        return int(lines[-1]["step"]) if lines else self.first_step
+
+    @property
+    def first_step(self) -> int:
+        """The step at which the run began: 0, or that at which a fork was branched."""
+        return self._branched or 0
 
     @property
     def diverged_at(self) -> int | None:

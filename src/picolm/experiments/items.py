@@ -78,12 +78,13 @@ def _tokens(part: Kept, quantity: Quantity) -> Items | None:
     own = _of_domain(table, quantity.subset)
     if own is None:
         return None
-    documents, positions = table["document"].to_pylist(), table["position"].to_pylist()
+    documents, starts = table["document"].to_pylist(), table["start"].to_pylist()
+    stops, positions = table["stop"].to_pylist(), table["position"].to_pylist()
     places = np.flatnonzero(own).tolist()
-    return Items(
-        {f"{documents[place]}/{positions[place]}": float(scores[place]) for place in places},
-        tuple(str(documents[place]) for place in places),
-    )
+    # With where it stands, so that tokens of another tokenizer are other items.
+    names = [f"{documents[at]}/{positions[at]}/{starts[at]}-{stops[at]}" for at in places]
+    scored = dict(zip(names, scores[places].tolist(), strict=True))
+    return Items(scored, tuple(str(documents[at]) for at in places))
 
 
 def _words(part: Kept, quantity: Quantity) -> Items | None:
@@ -94,11 +95,10 @@ def _words(part: Kept, quantity: Quantity) -> Items | None:
     own = _of_domain(table, quantity.subset)
     if own is None:
         return None
-    surprisal, texts = table["surprisal"].to_pylist(), table["text"].to_pylist()
-    places = [place for place in np.flatnonzero(own).tolist() if surprisal[place] is not None]
-    return Items(
-        {f"{texts[place]}/{place}": surprisal[place] for place in places}, tuple(str(texts[place]) for place in places)
-    )
+    surprisal, texts, starts = (table[name].to_pylist() for name in ("surprisal", "text", "start"))
+    places = [at for at in np.flatnonzero(own).tolist() if surprisal[at] is not None]
+    scored = {f"{texts[at]}/{starts[at]}": surprisal[at] for at in places}
+    return Items(scored, tuple(str(texts[at]) for at in places))
 
 
 def _classification(part: Kept, quantity: Quantity) -> Items | None:

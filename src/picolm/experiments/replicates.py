@@ -35,7 +35,7 @@ class Replicates:
     """
 
     factors: tuple[str, str] | None
-    cells: Mapping[str, Cell]
+    cells: Mapping[Seed, Cell]
 
     @classmethod
     def of(cls, seeds: Seeds, repetitions: Sequence[Repetition]) -> Replicates:
@@ -44,11 +44,13 @@ class Replicates:
         if len(varied) < 2:
             return cls(None, {})
         few, other = varied[0][1], varied[1][1]
-        cells = {one.name: (one.seeds[f"seeds.{few}"], one.seeds[f"seeds.{other}"]) for one in repetitions}
+        cells: dict[Seed, Cell] = {
+            one.name: (one.seeds[f"seeds.{few}"], one.seeds[f"seeds.{other}"]) for one in repetitions
+        }
         return cls((few, other), cells)
 
     def difference(
-        self, treatment: Mapping[str, float], baseline: Mapping[str, float], *, noise: NoiseFloor | None = None
+        self, treatment: Mapping[Seed, float], baseline: Mapping[Seed, float], *, noise: NoiseFloor | None = None
     ) -> PairedDifference:
         """Compare two arms, pair by pair.
 
@@ -67,8 +69,8 @@ class Replicates:
         if self.factors is None:
             return paired_difference(treatment, baseline, noise=noise)
         found = matched({"treatment": treatment, "baseline": baseline})
-        whole = _whole([self.cells[str(name)] for name in found.seeds])
-        kept = [str(name) for name in found.seeds if self.cells[str(name)] in whole]
+        whole = _whole([self.cells[name] for name in found.seeds])
+        kept = [name for name in found.seeds if self.cells[name] in whole]
         cut = [Dropped(name, _NOT_CROSSED) for name in found.seeds if name not in kept]
         arms = [{name: arm[name] for name in kept} for arm in (treatment, baseline)]
         rows = [self._by_first(arm) for arm in arms]
@@ -86,7 +88,7 @@ class Replicates:
             dropped=dropped,
         )
 
-    def independent(self, values: Mapping[str, float]) -> Mapping[Seed, float]:
+    def independent(self, values: Mapping[Seed, float]) -> Mapping[Seed, float]:
         """Values of what is independent: of crossed factors the means by seed of the one with fewer.
 
         A mean is NaN where one of its values is or is missing, so that each is over the same seeds of the other factor.
@@ -99,7 +101,7 @@ class Replicates:
             for few, row in self._by_first(values).items()
         }
 
-    def mean_curves(self, curves: Mapping[str, Curve]) -> Mapping[Seed, Curve]:
+    def mean_curves(self, curves: Mapping[Seed, Curve]) -> Mapping[Seed, Curve]:
         """The same of curves: their means at the places that they share."""
         if self.factors is None:
             return dict(curves)
@@ -115,7 +117,7 @@ class Replicates:
                 found[f"{self.factors[0]}{few}"] = Curve.of(shared, mean)
         return found
 
-    def _by_first(self, values: Mapping[str, float]) -> dict[Seed, list[float]]:
+    def _by_first(self, values: Mapping[Seed, float]) -> dict[Seed, list[float]]:
         """Values by the seed of the first factor, in the order of the other one's."""
         rows: dict[Seed, list[float]] = {}
         for name in sorted(values, key=lambda name: self.cells[name]):
