@@ -26,7 +26,7 @@ from picolm.model.size import count_parameters
 _NOTHING = Estimate(0.0, 1, None, None)
 """Of a prediction of which nothing is known: it is inconclusive, and counts in its family."""
 _CENSORED = (
-    "a run never reached the value, so that there is no mean ratio: there is a verdict only where every pair lies on the "
+    "a run never reached the value, so that there is no mean ratio: a verdict falls only where every pair lies on the "
     "same side of the smallest effect, by the exact test of signs"
 )
 

@@ -91,15 +91,13 @@ class Replicates:
     def independent(self, values: Mapping[Seed, float]) -> Mapping[Seed, float]:
         """Values of what is independent: of crossed factors the means by seed of the one with fewer.
 
-        A mean is NaN where one of its values is or is missing, so that each is over the same seeds of the other factor.
+        A seed that lacks values that another one has is left out: each mean is over as many.
         """
         if self.factors is None:
             return dict(values)
-        others = {other for _, other in self.cells.values()}
-        return {
-            f"{self.factors[0]}{few}": sum(row) / len(others) if len(row) == len(others) else float("nan")
-            for few, row in self._by_first(values).items()
-        }
+        rows = self._by_first(values)
+        longest = max((len(row) for row in rows.values()), default=0)
+        return {f"{self.factors[0]}{few}": sum(row) / longest for few, row in rows.items() if len(row) == longest}
 
     def mean_curves(self, curves: Mapping[Seed, Curve]) -> Mapping[Seed, Curve]:
         """The same of curves: their means at the places that they share."""
