@@ -1,4 +1,4 @@
-"""From the folder of an experiment to its findings, at any stage: before the first run, while runs go on, at the end."""
+"""From the folder of an experiment to its findings, at any stage: before the first run, half way, at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.progress import Progress
-from picolm.experiments.design import Design
+from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.effects import effects_of
 from picolm.experiments.evidence import Evidence
 from picolm.experiments.findings import Cost, Findings, Lineage
@@ -24,7 +24,7 @@ def assess(folder: ExperimentFolder, progress: Progress | None = None) -> Findin
     """Find out what an experiment shows.
 
     Every run is read once. The primary prediction is judged alone, the others as one family, in which those of which
-    nothing is known yet count as inconclusive: a verdict can only become milder by what is still to come.
+    nothing is known yet count as inconclusive: the family does not grow while runs come in.
 
     Args:
         folder: of the experiment.
@@ -36,14 +36,10 @@ def assess(folder: ExperimentFolder, progress: Progress | None = None) -> Findin
     design = folder.design()
     plan, choices = design.plan, folder.choices()
     wanted = Wanted(numbers_of(plan), curves_of(plan))
-    searched, compared = design.search(), design.comparison(choices)
-    observer = Observer(folder, wanted)
-    observations: list[Observation] = []
-    for place, run in enumerate([*searched, *compared], start=1):
-        observations.append(observer.observe(run))
-        if progress is not None:
-            progress("reading runs", place, len(searched) + len(compared))
-    search, comparison = observations[: len(searched)], observations[len(searched) :]
+    told = _Told(progress, len(design.search()) + len(design.comparison()))
+    tuned = {} if plan.tune is None else {plan.tune.measure.words: plan.tune.measure}
+    search = told.observe(Observer(folder, Wanted(tuned)), design.search())
+    comparison = told.observe(Observer(folder, wanted), design.comparison(choices))
     evidence = Evidence(comparison)
     judged = Judge(design, evidence).judged()
     return Findings(
@@ -57,10 +53,26 @@ def assess(folder: ExperimentFolder, progress: Progress | None = None) -> Findin
         effects=effects_of(design, evidence, wanted.numbers.values()),
         panels=panels_of(design, evidence, wanted.curves),
         warnings=warnings_of(design, folder, comparison, judged),
-        lineage=_lineage(plan, folder, compared_names=[run.name for run in compared]),
+        lineage=_lineage(plan, folder, [one.record.name for one in comparison]),
         forecast=folder.forecast(),
-        took=_total(observations),
+        took=_total([*search, *comparison]),
     )
+
+
+class _Told:
+    """Reads runs, and tells how many it has read."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def observe(self, observer: Observer, runs: Iterable[PlannedRun]) -> list[Observation]:
+        found = []
+        for run in runs:
+            found.append(observer.observe(run))
+            self._done += 1
+            if self._progress is not None:
+                self._progress("reading runs", self._done, self._total)
+        return found
 
 
 def numbers_of(plan: Plan) -> dict[str, Quantity]:
@@ -89,7 +101,7 @@ def _total(observations: Iterable[Observation]) -> Cost:
     )
 
 
-def _lineage(plan: Plan, folder: ExperimentFolder, compared_names: Sequence[str]) -> Lineage | None:
+def _lineage(plan: Plan, folder: ExperimentFolder, names: Sequence[str]) -> Lineage | None:
     if plan.fork is None:
         return None
     try:
@@ -99,6 +111,6 @@ def _lineage(plan: Plan, folder: ExperimentFolder, compared_names: Sequence[str]
     except PicoLMError:
         # It is gone; its forks still say what it was.
         pass
-    origins = (run.identity["parent"] for name in compared_names if (run := folder.run(name)) is not None)
+    origins = (run.identity["parent"] for name in names if (run := folder.run(name)) is not None)
     origin = next((origin for origin in origins if isinstance(origin, dict)), {})
     return Lineage(plan.fork.run, plan.fork.at, str(origin.get("config_hash", "")))

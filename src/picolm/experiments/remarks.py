@@ -38,8 +38,8 @@ def _of_past(design: Design, folder: ExperimentFolder) -> Iterator[str]:
     if fork is None:
         return
     yield (
-        f"all arms go on from step {fork.at} of {fork.run}: forks of one parent are no replicates of the whole training, "
-        "and intervals say nothing about other pasts"
+        f"all arms go on from step {fork.at} of {fork.run}: forks of one parent are no replicates of the whole "
+        "training, and intervals say nothing about other pasts"
     )
     try:
         folder.parent()
