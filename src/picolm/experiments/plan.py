@@ -131,7 +131,7 @@ class Prediction(Section):
             raise ValueError("direction `same` needs `smallest`: no two numbers are quite the same")
         if self.measure.reaches is not None and self.direction == "lower" and self.smallest >= 1.0:
             raise ValueError(
-                f"of `reaches`, `smallest` is a share: nothing is {self.smallest:g} of the way sooner; 0.05 is 5 % sooner"
+                f"`smallest` of `reaches` is a share, such as 0.05 for 5 % sooner: nothing comes {self.smallest:g} sooner"
             )
         if self.grows and self.size is not None:
             raise ValueError("`grows` compares the effect between sizes: leave `size` out")
