@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from tests.experiments.synthetic import STEPS, Made, design_of, ending_at, make
 
 from picolm.experiments.assessment import assess
 from picolm.experiments.design import PlannedRun
 from picolm.experiments.findings import Judged
 from picolm.experiments.folder import ExperimentFolder
 from picolm.model.size import count_parameters
-from tests.experiments.synthetic import STEPS, Made, design_of, ending_at, make
 
 HOT = [2.9, 2.7, 2.8, 2.6]
 COOL = [3.1, 3.2, 3.0, 3.2]
@@ -133,7 +134,8 @@ def test_crossed_seeds_count_as_two_factors_and_not_as_nine_replicates(tmp_path:
     effects = -1 + a[:, None] + b[None, :] + 0.1 * rng.normal(size=(2, 4))
 
     def outcome(run: PlannedRun) -> Made:
-        init, data = (int(part.strip("initdata")) for part in run.repetition.split("-"))
+        seeds = dict(re.findall(r"([a-z]+)(\d)", run.repetition))
+        init, data = int(seeds["init"]), int(seeds["data"])
         return ending_at(3 + (effects[init, data] if run.arm == "hot" else 0.0))
 
     judged = primary(make(tmp_path / "e", outcome, seeds={"data": 4, "init": 2}))

@@ -130,9 +130,7 @@ class Prediction(Section):
         if self.direction == "same" and self.smallest == 0.0:
             raise ValueError("direction `same` needs `smallest`: no two numbers are quite the same")
         if self.measure.reaches is not None and self.direction == "lower" and self.smallest >= 1.0:
-            raise ValueError(
-                f"`smallest` of `reaches` is a share, such as 0.05 for 5 % sooner: nothing comes {self.smallest:g} sooner"
-            )
+            raise ValueError(f"`smallest` of `reaches` is a share, such as 0.05 for 5 % sooner: not {self.smallest:g}")
         if self.grows and self.size is not None:
             raise ValueError("`grows` compares the effect between sizes: leave `size` out")
         return self
