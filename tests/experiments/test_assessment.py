@@ -7,14 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-
-from picolm.experiments.assessment import assess
-from picolm.experiments.choosing import choose
-from picolm.experiments.curves import RunCurves
-from picolm.experiments.design import Design, PlannedRun
-from picolm.experiments.findings import Cost, CurvePanel, Findings
-from picolm.experiments.folder import ExperimentFolder
-from picolm.experiments.reading import parse_plan
 from tests.experiments.synthetic import (
     FLOPS_PER_TOKEN,
     STEPS,
@@ -26,6 +18,14 @@ from tests.experiments.synthetic import (
     register,
     write_run,
 )
+
+from picolm.experiments.assessment import assess
+from picolm.experiments.choosing import choose
+from picolm.experiments.curves import RunCurves
+from picolm.experiments.design import Design, PlannedRun
+from picolm.experiments.findings import Cost, CurvePanel, Findings
+from picolm.experiments.folder import ExperimentFolder
+from picolm.experiments.reading import parse_plan
 
 LINE = {0: 5.0, 25: 4.0, 50: 3.5, STEPS: 3.0}
 """The baseline's curve; repetitions and arms shift it."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.experiments.synthetic import design_of, ending_at, register, write_run
 
 from picolm.errors import PicoLMError
 from picolm.experiments.choosing import choose
 from picolm.experiments.design import Choice, Design
 from picolm.experiments.folder import ExperimentFolder
-from tests.experiments.synthetic import design_of, ending_at, register, write_run
 
 KEY = "optimizer.weight_decay"
 SEEDS = [90, 91]
