@@ -51,7 +51,12 @@ _STOPPED = (0, 130, 143, -2, -15)
 
 def plan_digest(design: Design) -> str:
     """SHA-256 of a plan and of all configurations that it stands for, so that a changed preset shows too."""
-    return sha256_of_json(_science(design))
+    return _digest_of(_science(design))
+
+
+def _digest_of(science: Mapping[str, Any]) -> str:
+    # In its own order: the first arm is the baseline.
+    return sha256_of_json({**science, "plan": json.dumps(science["plan"])})
 
 
 def _science(design: Design) -> dict[str, Any]:
@@ -111,7 +116,7 @@ class ExperimentFolder:
             PicoLMError: the folder cannot be written.
         """
         science = _science(design)
-        digest = sha256_of_json(science)
+        digest = _digest_of(science)
         versions = read_log(self.path / PLANS)
         if versions and versions[-1]["sha256"] == digest:
             return False
@@ -122,7 +127,7 @@ class ExperimentFolder:
             "plan": design.plan.model_dump(mode="json", by_alias=True),
             "parent": None if parent is None else os.path.relpath(parent.resolve(), self.path.resolve()),
         }
-        write_json(self.path / "plans" / f"{digest}.json", whole)
+        write_text(self.path / "plans" / f"{digest}.json", json.dumps(whole, indent=2) + "\n")
         write_text(self.path / "plans" / f"{digest}.yaml", text)
         former = self._version(versions[-1]["sha256"]) if versions else None
         line = {
