@@ -88,10 +88,8 @@ def test_an_experiment_from_its_plan_to_its_page(call: Call, plan: Path, tmp_pat
     assert found["verdicts"][0]["estimate"] == pytest.approx(sum(differences) / 2)
     assert "Hot runs are worse." in folder.report_path.read_text()
     # The same data in the same order, and the same initial weights, seed by seed.
-    first = {
-        run["name"]: [line for line in RunDirectory(folder.run_path(run["name"])).log][0]["loss"]
-        for run in found["runs"]
-    }
+    logs = {run["name"]: RunDirectory(folder.run_path(run["name"])).log for run in found["runs"]}
+    first = {name: next(line["loss"] for line in log if line["event"] == "train") for name, log in logs.items()}
     assert first["plain.seed0"] == first["hot.seed0"] != first["plain.seed1"] == first["hot.seed1"]
     before = sorted((path, path.stat().st_mtime_ns) for path in (folder.path / "runs").rglob("*.safetensors"))
     code, out, _ = call("experiment", "run", str(plan))
@@ -102,7 +100,6 @@ def test_an_experiment_from_its_plan_to_its_page(call: Call, plan: Path, tmp_pat
 
 
 def test_a_failed_run_is_named_and_the_others_are_made(call: Call, plan: Path, tmp_path: Path) -> None:
-    # A matrix that no 2.5 GB hold fails in the middle of a run, not before it.
     (tmp_path / "broken.py").write_text(
         "from picolm.seams import Intervention\n"
         "class Broken(Intervention):\n"
