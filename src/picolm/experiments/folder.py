@@ -44,7 +44,7 @@ from picolm.runs.log import LogWriter, read_log
 from picolm.runs.software import picolm_version
 
 PLANS = "plans.jsonl"
-_NOT_SCIENCE = {"at_once", "hours"}
+_NOT_SCIENCE = {"at_once", "hours", "slurm"}
 _STOPPED = (0, 130, 143, -2, -15)
 """Codes of a process that came to its end, or was asked to stop."""
 
