@@ -20,6 +20,8 @@ from picolm.experiments.statistics.verdict import Verdict
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
 """Of a run: not begun; a process trains it; to be resumed; ended with an error; at its last step."""
+Scale = Literal["difference", "log ratio"]
+"""What an effect is measured in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,12 @@ class Judged:
         against: what it was compared with.
         verdict: by the rule of contract 5; None where there is nothing to judge.
         p_value: two-sided, of "there is no effect"; None without two pairs.
-        difference: paired over seeds: of the numbers; of `reaches`, of their logarithms; None where there are none.
+        difference: paired over seeds: of the numbers; of `reaches`, of their logarithms; None where there are none. Of
+            crossed seeds, all pairs with the estimate of the two-way structure.
         items: the same with items crossed with seeds, which the verdict then rests on; None where there are no items.
         interaction: of `grows`; None otherwise.
         reach: of `reaches`; None otherwise.
-        noise: what seeds alone do to the number, in the baseline; None with fewer than two.
+        noise: what seeds alone do to the number, in the baseline, on the scale of the effect; None with fewer than two.
         scale: what the effect is measured in: `difference`, or `log ratio` where a place along an axis was asked for.
         missing: why there is no verdict, or which runs are not in it yet; None where nothing is missing.
     """
@@ -112,7 +115,7 @@ class Judged:
     interaction: Interaction | None = None
     reach: ReachComparison | None = None
     noise: NoiseFloor | None = None
-    scale: Literal["difference", "log ratio"] = "difference"
+    scale: Scale = "difference"
     missing: str | None = None
 
 
@@ -127,6 +130,7 @@ class Effect:
         noise: of the baseline.
         difference: treatment less baseline; None for the baseline.
         predicted: whether a prediction is about it; others are exploration.
+        scale: of `noise` and `difference`: that of the number, or of its logarithm where it is a place along an axis.
     """
 
     words: str
@@ -135,6 +139,7 @@ class Effect:
     noise: NoiseFloor | None
     difference: PairedDifference | None
     predicted: bool
+    scale: Scale = "difference"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,8 @@ class Prediction(Section):
     direction: Direction = Field(description="of treatment less baseline; same: closer than the smallest effect")
     smallest: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = Field(
         0.0,
-        description="smallest effect that matters, in its unit; of `grows`: between two sizes, or per tenfold",
+        description="smallest effect that matters, in its unit; of `reaches`: a share, 0.05 is 5 % sooner or later; "
+        "of `grows`: between two sizes, or per tenfold",
     )
     size: str | None = Field(None, description="at which size; null: the only one")
     grows: bool = Field(False, description="the effect itself is predicted to change with size (arm x size)")
@@ -129,6 +130,10 @@ class Prediction(Section):
     def _possible(self) -> Prediction:
         if self.direction == "same" and self.smallest == 0.0:
             raise ValueError("direction `same` needs `smallest`: no two numbers are quite the same")
+        if self.measure.reaches is not None and self.direction == "lower" and self.smallest >= 1.0:
+            raise ValueError(
+                f"of `reaches`, `smallest` is a share: nothing is {self.smallest:g} of the way sooner; 0.05 is 5 % sooner"
+            )
         if self.grows and self.size is not None:
             raise ValueError("`grows` compares the effect between sizes: leave `size` out")
         return self

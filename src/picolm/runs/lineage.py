@@ -32,6 +32,18 @@ def describe_parent(parent: RunDirectory, step: int, child: Path, manifest_sha25
     }
 
 
+def parent_of(run: RunDirectory) -> RunDirectory | None:
+    """The run that a fork was branched from; None for a run that is no fork, or whose parent is gone or another now."""
+    origin = run.identity.get("parent")
+    if not isinstance(origin, dict):
+        return None
+    try:
+        parent = RunDirectory.open(run.path / origin["path"])
+    except PicoLMError:
+        return None
+    return parent if parent.identity.get("config_hash") == origin["config_hash"] else None
+
+
 def past(run: RunDirectory) -> list[dict[str, Any]]:
     """The lines of the log from before the fork, of all ancestors, by step; empty for a run that is no fork.
 
@@ -44,15 +56,9 @@ def _ancestors(run: RunDirectory) -> list[tuple[RunDirectory, int, int]]:
     """The ancestors, oldest first, each with the step that it begins after and the step at which it was left."""
     found: list[tuple[RunDirectory, int, int]] = []
     current = run
-    while len(found) < _LONGEST and isinstance(origin := current.identity.get("parent"), dict):
-        try:
-            ancestor = RunDirectory.open(current.path / origin["path"])
-        except PicoLMError:
-            break
-        if ancestor.identity.get("config_hash") != origin["config_hash"]:
-            break
+    while len(found) < _LONGEST and (ancestor := parent_of(current)) is not None:
         older = ancestor.identity.get("parent")
-        found.append((ancestor, older["step"] if isinstance(older, dict) else -1, origin["step"]))
+        found.append((ancestor, older["step"] if isinstance(older, dict) else -1, current.identity["parent"]["step"]))
         current = ancestor
     return found[::-1]
 

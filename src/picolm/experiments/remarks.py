@@ -1,0 +1,110 @@
+"""What a reader of findings must know before believing them, one sentence each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from picolm.errors import PicoLMError
+from picolm.experiments.design import Design
+from picolm.experiments.evidence import told
+from picolm.experiments.findings import Judged
+from picolm.experiments.folder import ExperimentFolder
+from picolm.experiments.observation import Observation
+from picolm.experiments.replicates import Replicates
+from picolm.experiments.statistics.foresight import too_few_seeds
+from picolm.experiments.statistics.verdict import Claim
+
+
+def warnings_of(
+    design: Design,
+    folder: ExperimentFolder,
+    observations: Sequence[Observation],
+    judged: Sequence[Judged],
+) -> tuple[str, ...]:
+    """All warnings of an experiment: of its past, its seeds, and its runs.
+
+    Args:
+        design: the plan with its base.
+        folder: of the experiment.
+        observations: of the comparison.
+        judged: its predictions.
+    """
+    return tuple([*_of_past(design, folder), *_of_runs(observations), *_of_seeds(design, judged)])
+
+
+def _of_past(design: Design, folder: ExperimentFolder) -> Iterator[str]:
+    fork = design.plan.fork
+    if fork is None:
+        return
+    yield (
+        f"all arms go on from step {fork.at} of {fork.run}: forks of one parent are no replicates of the whole "
+        "training, and intervals say nothing about other pasts"
+    )
+    try:
+        folder.parent()
+    except PicoLMError as error:
+        yield f"the past is not shown: {error}"
+
+
+def _of_runs(observations: Sequence[Observation]) -> Iterator[str]:
+    records = [one.record for one in observations]
+    n = len(records)
+    waiting = [record.name for record in records if record.state == "waiting"]
+    if waiting:
+        yield f"{len(waiting)} of {n} runs did not begin: {told(waiting)}"
+    going = [
+        f"{record.name} ({record.state} at step {record.steps} of {record.planned_steps})"
+        for record in records
+        if record.state in ("running", "stopped")
+    ]
+    if going:
+        yield f"{len(going)} of {n} runs are not at their end: {told(going)}"
+    failed = [record.name for record in records if record.state == "failed"]
+    if failed:
+        yield f"{len(failed)} of {n} runs failed: {told(failed)}"
+    diverged = [one.record.name for one in observations if one.diverged]
+    if diverged:
+        yield (
+            f"{len(diverged)} of {n} runs diverged: {told(diverged)}; differences are those of pairs in which neither "
+            "run did"
+        )
+
+
+def _of_seeds(design: Design, judged: Sequence[Judged]) -> Iterator[str]:
+    plan, n = design.plan, design.plan.seeds.independent
+    if not plan.predictions:
+        return
+    if n < 2:
+        yield "a single seed has no noise floor, and no verdict can be reached: take 5 or more"
+        return
+    replicates = Replicates.of(plan.seeds, design.repetitions)
+    if replicates.factors is not None:
+        yield (
+            f"seeds of {replicates.factors[0]} and {replicates.factors[1]} are crossed: differences count as {n} "
+            "independent ones, those of the factor with fewer seeds; noise floors and bands take all runs, or their "
+            f"means by {replicates.factors[0]}, as independent, and are a little too narrow"
+        )
+    noises = [one.noise.warning for one in judged if one.prediction.primary and one.noise is not None]
+    yield from (warning for warning in noises if warning is not None)
+    secondary = max(1, sum(not one.primary for one in plan.predictions))
+    for one in judged:
+        if one.verdict is None or one.verdict.outcome != "inconclusive":
+            continue
+        family = 1 if one.prediction.primary else secondary
+        few = too_few_seeds(
+            n,
+            one.prediction.direction,
+            one.verdict.claim.smallest_effect,
+            sd=_spread(one.verdict.claim),
+            predictions=family,
+            alpha=1 - plan.confidence,
+        )
+        if few is not None:
+            yield f"{one.prediction.measure.words}: {few}"
+
+
+def _spread(claim: Claim) -> float | None:
+    """Of what the claim is a mean over seeds of; None where it is not known."""
+    estimate = claim.estimate
+    return None if estimate.seed_error is None else estimate.seed_error * math.sqrt(estimate.seeds)
