@@ -8,7 +8,7 @@ from picolm.experiments.findings import Findings, Judged
 from picolm.experiments.statistics.estimate import Estimate
 from picolm.report import numbers
 from picolm.report.markup import Markup, data_table, element
-from picolm.report.verdicts import in_words
+from picolm.report.verdicts import SIGNS, in_words
 
 
 def noise_table(findings: Findings) -> Markup:
@@ -23,7 +23,7 @@ def noise_table(findings: Findings) -> Markup:
         spread = f"{numbers.exact(noise.sd_low, digits)} to {numbers.exact(noise.sd_high, digits)}"
         mean, sd = numbers.exact(noise.estimate.value, digits), numbers.exact(noise.sd, digits)
         rows.append([effect.words, effect.size, mean, sd, spread, str(len(noise.seeds))])
-    head = ("Number", "Size", "Mean", "Sd over seeds", "95\u202f% interval of the sd", "Seeds")
+    head = ("Number", "Size", "Mean", "Sd over seeds", "Interval of the sd", "Seeds")
     return _without_empty(head, rows, (2, 3, 4, 5))
 
 
@@ -70,7 +70,16 @@ def items_table(findings: Findings) -> Markup:
             ]
         )
     level = numbers.percent(findings.plan.confidence)
-    head = ("Prediction", "Difference", f"{level} interval", "Seeds", "Items", "Between seeds", "Between items", "Both")
+    head = (
+        "Prediction",
+        "Difference",
+        f"{level} interval",
+        "Seeds",
+        "Items",
+        "Between seeds",
+        "Between items",
+        "Seed by item",
+    )
     return data_table(head, rows, range(1, 8)) if rows else Markup()
 
 
@@ -107,11 +116,11 @@ def holm_table(findings: Findings) -> Markup:
             numbers.p_value(verdict.p_supported),
             numbers.p_value(verdict.p_refuted),
             "" if verdict.interval is None else numbers.percent(verdict.interval.confidence),
-            verdict.outcome,
+            f"{SIGNS[verdict.outcome]} {verdict.outcome}",
         ]
         for judged, verdict in sorted(family, key=lambda one: min(one[1].p_supported, one[1].p_refuted))
     ]
-    head = ("Prediction", "p of \u201cnot so\u201d", "p of \u201cso\u201d", "Level of its interval", "Verdict")
+    head = ("Prediction", "p to support", "p to refute", "Level of its interval", "Verdict")
     return data_table(head, rows, (1, 2, 3))
 
 

@@ -15,6 +15,7 @@ from picolm.report.markup import Markup, element, join
 from picolm.report.pairs import pair_figures
 from picolm.report.sections import beginning, plot, section
 from picolm.report.sweep import sweep_figures, sweep_table
+from picolm.report.trend import trend_figures
 from picolm.report.verdicts import SIGNS, verdict_cards
 
 
@@ -41,7 +42,7 @@ def experiment_figures(findings: Findings) -> list[Figure]:
     """Everything that is drawn of an experiment."""
     if not findings.plan.claim:
         return [*sweep_figures(findings), *curve_figures(findings)]
-    return [*pair_figures(findings), *curve_figures(findings)]
+    return [*pair_figures(findings), *trend_figures(findings), *curve_figures(findings)]
 
 
 def _page(findings: Findings, path: Path, runs: Path) -> str:
@@ -109,7 +110,7 @@ def _evidence(findings: Findings, plots: dict[str, Markup]) -> Iterator[tuple[st
     yield "Paired differences", _row(beginning(plots, "pairs", "paired-"))
     yield "All effects", [all_effects, element("p", exploration, class_="note")] if all_effects else []
     yield "Items crossed with seeds", [evidence.items_table(findings)]
-    yield "Effects by size", evidence.interaction_tables(findings)
+    yield "Effects by size", [*evidence.interaction_tables(findings), *_row(beginning(plots, "trend-"))]
     yield "Secondary predictions, by Holm", [evidence.holm_table(findings)]
     yield "Learning curves", [*beginning(plots, "curves-"), area_table(findings)]
     yield "Getting there", [evidence.reach_table(findings)]

@@ -68,7 +68,7 @@ def p_value(value: float) -> str:
 
 def percent(share: float) -> str:
     """Write a share of one as percent: ``97.5 %``."""
-    return f"{100 * share:.3g}{_THIN}%"
+    return f"{round(100 * share, 1):g}{_THIN}%"
 
 
 def flops(value: float) -> str:

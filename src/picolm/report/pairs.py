@@ -16,14 +16,16 @@ _MEAN = "series-2"
 
 def pair_figures(findings: Findings) -> list[Figure]:
     """The values of each number, runs of the same seeds joined; the differences of these pairs with their mean."""
-    numbers_ = list(dict.fromkeys((one.words, one.size) for one in findings.effects if one.difference))
+    # What was predicted is shown at first.
+    effects = sorted((one for one in findings.effects if one.difference), key=lambda one: not one.predicted)
+    named = list(dict.fromkeys((one.words, one.size) for one in effects))
     values, differences = [], []
-    for words, size in numbers_:
+    for words, size in named:
         title = f"{words}, {size}" if size else words
-        effects = [one for one in findings.effects if (one.words, one.size) == (words, size) and one.difference]
+        own = [one for one in effects if (one.words, one.size) == (words, size)]
         if traces := _joined(findings, words, size):
             values.append(View(title, traces, {"title": {"text": label(words)}}, _arms(list(findings.plan.arms))))
-        differences.append(_differences(title, effects, findings))
+        differences.append(_differences(title, own, findings))
     level = numbers.percent(findings.plan.confidence)
     figures = []
     if values:
@@ -93,4 +95,4 @@ def _differences(title: str, effects: Sequence[Effect], findings: Findings) -> V
     )
     quantity = f"difference from {label(findings.plan.control)}"
     across, up = dot_axes(quantity, rows)
-    return View(title, [*dots, mean], up, {**across, "zeroline": True})
+    return View(title, [*dots, mean], up, {**across, "zeroline": True, "rangemode": "tozero"})

@@ -64,7 +64,7 @@ def whisker(claim: Claim, interval: Interval | None, outcome: Outcome) -> Markup
         "svg",
         _region(claim, scale),
         _line(0, _BOTTOM, 100, _BOTTOM, "axis"),
-        *_ticks(marks, scale, digits),
+        *_ticks(marks, scale),
         *([] if interval is None else _interval(interval, scale)),
         _mark(scale.percent(value), outcome),
         class_=f"whisker {outcome}",
@@ -83,14 +83,14 @@ def _region(claim: Claim, scale: Scale) -> Markup:
     )
 
 
-def _ticks(marks: Sequence[float], scale: Scale, digits: int) -> list[Markup]:
-    places = [scale.percent(mark) for mark in marks if mark]
+def _ticks(marks: Sequence[float], scale: Scale) -> list[Markup]:
+    named = [(f"{mark:+g}".replace("-", "\u2212"), scale.percent(mark)) for mark in marks if mark]
     parts = [_line(scale.percent(0), 4, scale.percent(0), _BOTTOM + 4, "zero")]
     # 0 has a line of its own, so that its label is what gives way.
-    if all(abs(scale.percent(0) - place) >= _CROWDED for place in places):
+    if all(abs(scale.percent(0) - place) >= _CROWDED for _, place in named):
         parts.append(_label(scale.percent(0), "0"))
-    for mark, place in zip([mark for mark in marks if mark], places, strict=True):
-        parts += [_line(place, 4, place, _BOTTOM + 4, "threshold"), _label(place, numbers.exact(mark, digits, True))]
+    for words, place in named:
+        parts += [_line(place, 4, place, _BOTTOM + 4, "threshold"), _label(place, words)]
     return parts
 
 
