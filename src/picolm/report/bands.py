@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from picolm.experiments.findings import CurvePanel, Findings
 from picolm.experiments.statistics.bands import Band
 from picolm.experiments.statistics.curve import Curve
@@ -64,16 +66,30 @@ def _figure(findings: Findings, panel: CurvePanel, place: int) -> Figure:
     below = [trace for arm, name in enumerate(arms) for trace in _difference(panel, name, arm, findings.plan.control)]
     lower = {"title": {"text": "difference"}, "zeroline": True, "nticks": 5} if below else None
     upper = {"title": {"text": label(panel.words)}}
-    axes: list[tuple[str, dict[str, Any]]] = [("Linear", STEPS), ("Logarithmic", LOGARITHMIC_STEPS)]
+    drawn, title = [*traces, *below], {"title": {"text": panel.over}}
     views = [
-        View(name, [*traces, *below], upper, {**axis, "title": {"text": panel.over}}, lower=lower)
-        for name, axis in axes
+        View("Linear", drawn, upper, {**STEPS, **title}, lower=lower),
+        View("Logarithmic", drawn, upper, {**LOGARITHMIC_STEPS, **title}, lower=lower),
     ]
+    if late := _late(panel):
+        across, up = late
+        views.append(View("Second half", drawn, {**upper, **up}, {**STEPS, **title, **across}, lower=lower))
     level = numbers.percent(findings.plan.confidence)
     note = f"Thin: every run. Thick: the mean of each arm, with pointwise {level} intervals where there are two runs."
     if below:
         note += f" Beneath: the mean of seed-paired differences, arm {_MINUS} {findings.plan.control}."
     return Figure(f"curves-{place}", _title(panel), views, note)
+
+
+def _late(panel: CurvePanel) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Ranges of both axes that show the second half: after a long fall, arms are told apart there alone."""
+    curves = [curve for of_arm in panel.runs.values() for curve in of_arm.values()]
+    end = max(float(curve.x[-1]) for curve in curves)
+    heights = [float(y) for curve in curves for y in curve.y[curve.x >= end / 2] if np.isfinite(y)]
+    if not heights or not min(heights) < max(heights):
+        return None
+    room = 0.05 * (max(heights) - min(heights))
+    return {"range": [end / 2, end]}, {"range": [min(heights) - room, max(heights) + room]}
 
 
 def _of_arm(panel: CurvePanel, name: str, arm: int) -> Iterator[Drawn]:

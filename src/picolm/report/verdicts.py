@@ -19,7 +19,8 @@ SIGNS: dict[Outcome, str] = {"supported": "\u2713", "refuted": "\u2717", "inconc
 
 def verdict_cards(findings: Findings) -> list[Markup]:
     """A card for each prediction."""
-    secondary = sum(not one.prediction.primary for one in findings.judged)
+    # The family is what was judged: what had nothing to judge is not corrected for.
+    secondary = sum(one.verdict is not None and not one.prediction.primary for one in findings.judged)
     return [_card(judged, secondary, findings.plan.confidence) for judged in findings.judged]
 
 
@@ -36,11 +37,12 @@ def in_words(judged: Judged) -> str:
     what, smallest = prediction.measure.words, f"{prediction.smallest:g}"
     who = f"{judged.arm} against {judged.against}"
     where = f", at size {prediction.size}" if prediction.size else ""
+    scale = " in log ratio" if judged.scale == "log ratio" else ""
     if prediction.grows:
         return f"{who}: the effect on {what} {_growth(prediction)}"
     if prediction.direction == "same":
-        return f"{who}: {what} the same, closer than {smallest}{where}"
-    beyond = f" by more than {smallest}" if prediction.smallest else ""
+        return f"{who}: {what} the same, closer than {smallest}{scale}{where}"
+    beyond = f" by more than {smallest}{scale}" if prediction.smallest else ""
     return f"{who}: {what} {prediction.direction}{beyond}{where}"
 
 
@@ -122,13 +124,13 @@ def _numbers(judged: Judged, secondary: int, confidence: float) -> Iterator[tupl
         yield "items", f"{judged.items.items:,}, crossed with seeds"
     if judged.reach is not None:
         reach = judged.reach
-        yield "got there first", f"{reach.earlier} of {reach.earlier + reach.later + reach.undecided} pairs"
+        yield "pairs by who is first", f"{reach.earlier} earlier, {reach.later} later, {reach.undecided} undecided"
 
 
 def _verdict_numbers(verdict: Verdict, family: int, confidence: float) -> Iterator[tuple[str, str]]:
-    how = f", by Holm for {family} secondary predictions" if family > 1 else ""
+    how = f", adjusted by Holm for {family} predictions" if family > 1 else ""
     alpha = 1 - confidence
-    yield "p of \u201cnot so\u201d", f"{numbers.p_value(verdict.p_supported)}{how}; supported at {alpha:.2g} or less"
-    yield "p of \u201cso\u201d", f"{numbers.p_value(verdict.p_refuted)}{how}; refuted at {alpha:.2g} or less"
+    yield "p to support", f"{numbers.p_value(verdict.p_supported)}{how}; supported at {alpha:.2g} or less"
+    yield "p to refute", f"{numbers.p_value(verdict.p_refuted)}{how}; refuted at {alpha:.2g} or less"
     if verdict.to_settle is not None:
         yield "to settle it", f"{verdict.to_settle} in all" if verdict.to_settle.seeds else str(verdict.to_settle)

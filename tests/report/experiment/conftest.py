@@ -108,7 +108,12 @@ def numbers_of(arm: str, size: str, seed: int) -> dict[str, Number]:
 def scores(arm: str, seed: int) -> Any:
     source = np.random.default_rng(seed)
     items = np.random.default_rng(77).normal(0, 0.15, 120)
-    return 0.65 + items + source.normal(0, 0.08, 120) + (arm == "warm") * (0.01 + 0.5 * source.normal(0, 0.02))
+    return (
+        0.65
+        + items
+        + source.normal(0, 0.08, 120)
+        + (arm == "warm") * (0.01 + source.normal(0, 0.02, 120) + 0.2 * items)
+    )
 
 
 def run_records() -> list[RunRecord]:
@@ -164,7 +169,9 @@ def judged_of(plan: Plan, records: list[RunRecord]) -> tuple[Judged, ...]:
     return (
         _judged(loss, primary, difference=first, noise=floor),
         _judged(norm, family[0], difference=second),
-        _judged(reaches, None, reach=reach, p_value=reach.p_value, missing="one run never reached 3.5"),
+        _judged(
+            reaches, None, reach=reach, p_value=reach.p_value, scale="log ratio", missing="one run never reached 3.5"
+        ),
         _judged(accuracy, family[1], difference=paired(records, ACCURACY, "small"), items=items),
         _judged(grows, family[2], interaction=trend, missing=missing),
     )
