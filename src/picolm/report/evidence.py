@@ -62,7 +62,7 @@ def items_table(findings: Findings) -> Markup:
         whole = sum(parts)
         rows.append(
             [
-                in_words(judged),
+                _said(judged),
                 *_estimate(items.estimate, findings.plan.confidence),
                 str(items.estimate.seeds),
                 numbers.whole(items.items),
@@ -80,7 +80,8 @@ def items_table(findings: Findings) -> Markup:
         "Between items",
         "Seed by item",
     )
-    return data_table(head, rows, range(1, 8)) if rows else Markup()
+    # The last three may take two lines.
+    return data_table(head, rows, range(1, 5)) if rows else Markup()
 
 
 def interaction_tables(findings: Findings) -> list[Markup]:
@@ -112,11 +113,11 @@ def holm_table(findings: Findings) -> Markup:
         return Markup()
     rows = [
         [
-            in_words(judged),
+            _said(judged),
             numbers.p_value(verdict.p_supported),
             numbers.p_value(verdict.p_refuted),
             "" if verdict.interval is None else numbers.percent(verdict.interval.confidence),
-            f"{SIGNS[verdict.outcome]} {verdict.outcome}",
+            element("span", f"{SIGNS[verdict.outcome]} {verdict.outcome}", class_="state"),
         ]
         for judged, verdict in sorted(family, key=lambda one: min(one[1].p_supported, one[1].p_refuted))
     ]
@@ -131,7 +132,7 @@ def reach_table(findings: Findings) -> Markup:
     return data_table(head, rows, range(1, 7)) if rows else Markup()
 
 
-def _reach_row(findings: Findings, judged: Judged) -> list[str]:
+def _reach_row(findings: Findings, judged: Judged) -> list[object]:
     reach, words = judged.reach, judged.prediction.measure.words
     assert reach is not None, "asked of a comparison of times"
     censored = [
@@ -148,7 +149,12 @@ def _reach_row(findings: Findings, judged: Judged) -> list[str]:
     )
     counts = map(str, (reach.earlier, reach.later, reach.undecided))
     p = f"{numbers.p_value(reach.p_value)} (least {numbers.p_value(reach.smallest_p)})"
-    return [in_words(judged), *medians, *counts, p, ", ".join(censored) or "none"]
+    return [_said(judged), *medians, *counts, p, ", ".join(censored) or "none"]
+
+
+def _said(judged: Judged) -> Markup:
+    """The prediction, as wide as a sentence needs where the page is narrow."""
+    return element("span", in_words(judged), class_="said")
 
 
 def _estimate(estimate: Estimate, confidence: float) -> tuple[str, str]:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from picolm.experiments.findings import Findings, RunRecord, State
+from picolm.experiments.findings import Cost, Findings, RunRecord, State
 from picolm.experiments.quantity import Number
 from picolm.report import numbers
-from picolm.report.markup import Markup, data_table, element, join
-from picolm.report.registration import cost_words
+from picolm.report.markup import Markup, data_table, element
 from picolm.runs.verification import REPORT
 
 _SIGNS: dict[State, str] = {
@@ -47,12 +46,13 @@ def runs_table(findings: Findings, runs: Sequence[RunRecord], page: Path, folder
     named = [one.prediction.measure.words for one in findings.judged]
     words = list(dict.fromkeys([*named, *(word for run in runs for word in run.values)]))
     words = [word for word in words if any(word in run.values for run in runs)]
-    head = ["Run", "Arm", "Size", "Seeds", "State", "Steps", *words, "Took", "Notes"]
+    measures = [element("span", word, class_="measure") for word in words]
+    head = ["Run", "Arm", "Size", "Seeds", "State", "Steps", *measures, "FLOPs", "Time", "Disk", "Notes"]
     rows = [_row(run, words, _named(run, page, folder)) for run in runs]
     if not any(run.size for run in runs):
         head, rows = [*head[:2], *head[3:]], [[*row[:2], *row[3:]] for row in rows]
     first = head.index("Steps")
-    return data_table(head, rows, range(first, first + 1 + len(words)))
+    return data_table(head, rows, range(first, len(head) - 1))
 
 
 def _row(run: RunRecord, words: Sequence[str], name: Markup) -> list[object]:
@@ -64,9 +64,15 @@ def _row(run: RunRecord, words: Sequence[str], name: Markup) -> list[object]:
         element("span", f"{_SIGNS[run.state]} {run.state}", class_=f"state {run.state}"),
         f"{numbers.whole(run.steps)} of {numbers.whole(run.planned_steps)}",
         *(value_words(run.values.get(word)) for word in words),
-        cost_words(run.cost),
-        join(element("p", note) for note in run.notes),
+        *_cost(run.cost),
+        element("div", *(element("p", note) for note in run.notes), class_="said") if run.notes else "",
     ]
+
+
+def _cost(cost: Cost | None) -> tuple[str, str, str]:
+    if cost is None:
+        return "", "", ""
+    return f"{cost.flops:.3g}", numbers.duration(cost.seconds), numbers.size(cost.disk_bytes)
 
 
 def value_words(value: Number | None) -> str:

@@ -158,10 +158,3 @@ def _costs(findings: Findings) -> Markup:
         ratio = f"{of(took) / expected:.2f}" if expected else ""
         rows.append([name, "not made" if expected is None else say(expected), say(of(took)), ratio])
     return data_table(("Of all runs", "Forecast", "Took", "Took / forecast"), rows, (1, 2, 3))
-
-
-def cost_words(cost: Cost | None) -> str:
-    """What a run took, in a few words."""
-    if cost is None:
-        return ""
-    return f"{numbers.flops(cost.flops)}, {numbers.duration(cost.seconds)}, {numbers.size(cost.disk_bytes)}"

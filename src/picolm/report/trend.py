@@ -6,10 +6,10 @@ import math
 
 from picolm.experiments.findings import Findings
 from picolm.experiments.statistics.interaction import Interaction
+from picolm.report import numbers
 from picolm.report.figures import LOGARITHMIC_STEPS, Figure, Trace, View
 from picolm.report.markup import label
 from picolm.report.series import Series
-from picolm.report.verdicts import in_words
 
 
 def trend_figures(findings: Findings) -> list[Figure]:
@@ -21,10 +21,16 @@ def trend_figures(findings: Findings) -> list[Figure]:
         traces = [Trace("mean effect", Series(found.sizes, list(found.effects)), "series-1", ".4~g", marked=True)]
         if len(found.sizes) > 2:
             traces.append(Trace("slope", _line(found), "series-2", ".4~g", dash="dash"))
-        across = {**LOGARITHMIC_STEPS, "title": {"text": "parameters"}, "dtick": "D2"}
+        across = {
+            **LOGARITHMIC_STEPS,
+            "title": {"text": "parameters"},
+            "tickmode": "array",
+            "tickvals": list(found.sizes),
+            "ticktext": [numbers.count(size) for size in found.sizes],
+        }
         up = {"title": {"text": f"effect on {label(judged.prediction.measure.words)}"}, "zeroline": True}
         view = View("Effects", traces, {**up, "rangemode": "tozero"}, across)
-        figures.append(Figure(f"trend-{place}", in_words(judged), [view]))
+        figures.append(Figure(f"trend-{place}", f"{judged.arm} against {judged.against}: effect by size", [view]))
     return figures
 
 
