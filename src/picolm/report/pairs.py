@@ -29,7 +29,7 @@ def pair_figures(findings: Findings) -> list[Figure]:
     level = numbers.percent(findings.plan.confidence)
     figures = []
     if values:
-        note = "A line joins runs of the same seeds; where lines are parallel, pairs agree."
+        note = "A line joins runs of the same seeds. The mean is that of the repetitions that all arms have."
         figures.append(Figure("pairs", "Values by arm", values, note))
     if differences:
         note = (
@@ -53,13 +53,13 @@ def _joined(findings: Findings, words: str, size: str) -> list[Trace]:
         for repetition in repetitions
         if (series := Series(list(range(len(arms))), [found.get((arm, repetition)) for arm in arms]))
     ]
-    means = [_mean([found.get((arm, repetition)) for repetition in repetitions]) for arm in arms]
-    return [*lines, Trace("mean", Series(list(range(len(arms))), means), _MEAN, ".5~g", width=2.5, marked=True)]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    # A repetition that one arm lacks would move the mean of the others, and look like an effect.
+    whole = [one for one in repetitions if all(found.get((arm, one)) is not None for arm in arms)]
+    if not whole:
+        return lines
+    means = [sum(found[arm, one] or 0.0 for one in whole) / len(whole) for arm in arms]
+    mean = Trace("mean", Series(list(range(len(arms))), list(means)), _MEAN, ".5~g", width=2.5, marked=True)
+    return [*lines, mean]
 
 
 def _arms(arms: Sequence[str]) -> dict[str, object]:

@@ -151,9 +151,10 @@ def _draw_panels(sheet: Any, view: View) -> None:
             _draw_curve(panel, trace, logarithmic=view.xaxis.get("type") == "log")
         elif isinstance(trace, Ribbon):
             panel = beneath if trace.lower else upper
-            panel.fill_between(trace.x, trace.low, trace.high, color=_COLOURS[trace.colour], alpha=0.18, linewidth=0)
+            _fill(panel, trace, logarithmic=view.xaxis.get("type") == "log")
         elif isinstance(trace, Dots):
             _draw_dots(upper, trace)
+            upper.locator_params(axis="x", nbins=5)
         elif isinstance(trace, Points):
             upper.plot(trace.values, trace.heights, "o", markersize=3, color=_COLOURS["series-1"])
     _dress(upper, view)
@@ -190,6 +191,12 @@ def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
         marker="o" if trace.marked else None,
         label=plain(trace.name) if trace.listed else "_nolegend_",
     )
+
+
+def _fill(axes: Any, ribbon: Ribbon, *, logarithmic: bool) -> None:
+    ends = zip(ribbon.x, ribbon.low, ribbon.high, strict=True)
+    x, low, high = zip(*[point for point in ends if point[0] > 0 or not logarithmic], strict=True)
+    axes.fill_between(x, low, high, color=_COLOURS[ribbon.colour], alpha=0.18, linewidth=0)
 
 
 def _dress(axes: Any, view: View) -> None:
