@@ -13,7 +13,8 @@ from picolm.assembly.forking import fork
 from picolm.assembly.training import resume, train
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError, nearest
-from picolm.experiments.assessment import assess, choose
+from picolm.experiments.assessment import assess
+from picolm.experiments.choosing import choose
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Findings, State
 from picolm.experiments.folder import ExperimentFolder
