@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from picolm.assembly.training import forecast
-from picolm.config import schema
 from picolm.config.loading import build_config
 from picolm.data.preparation import Progress
 from picolm.errors import PicoLMError
 from picolm.experiments.design import Design, base_of
 from picolm.experiments.findings import Cost
 from picolm.experiments.outline import Outline
-from picolm.experiments.plan import Fork
-from picolm.experiments.reading import read_plan
+from picolm.experiments.plan import Plan
+from picolm.experiments.reading import plan_path, read_plan
 from picolm.runs.directory import RunDirectory
 
 
@@ -29,9 +28,10 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     Raises:
         PicoLMError: the plan, a configuration, an intervention or the data are wrong.
     """
-    path = Path(path)
+    path = plan_path(Path(path))
     plan = read_plan(path)
-    design = Design(plan, base_of(plan, path.parent) if plan.fork is None else _parent(plan.fork, path.parent))
+    parent = parent_of(plan, path.parent)
+    design = Design(plan, base_of(plan, path.parent) if parent is None else build_config(parent.identity["config"]))
     # Every value of a search is a configuration too: a wrong one must not show after hours.
     design.search()
     costs: dict[tuple[str, str], Cost] = {}
@@ -41,12 +41,24 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     return Outline(design, costs)
 
 
-def _parent(fork: Fork, folder: Path) -> schema.Config:
-    """The configuration of the run that arms go on from."""
-    beside = folder / fork.run
-    parent = RunDirectory.open(beside if beside.is_dir() else Path(fork.run))
+def parent_of(plan: Plan, folder: Path) -> RunDirectory | None:
+    """The run that all arms go on from; None where each begins anew.
+
+    Args:
+        plan: the plan.
+        folder: where its file stands.
+
+    Raises:
+        PicoLMError: there is no such run, or it has no state at that step.
+    """
+    if plan.fork is None:
+        return None
+    beside = folder / plan.fork.run
+    parent = RunDirectory.open(beside if beside.is_dir() else Path(plan.fork.run))
     states = [item.step for item in parent.checkpoints if item.has_state]
-    if fork.at not in (0, *states):
+    if plan.fork.at not in (0, *states):
         there = ", ".join(map(str, states)) or "no step"
-        raise PicoLMError(f"run {parent.path} has no state at step {fork.at} to go on from; it has states at: {there}")
-    return build_config(parent.identity["config"])
+        raise PicoLMError(
+            f"run {parent.path} has no state at step {plan.fork.at} to go on from; it has states at: {there}"
+        )
+    return parent

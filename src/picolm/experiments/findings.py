@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from picolm.experiments.plan import Plan, Prediction
 from picolm.experiments.quantity import Axis, Number, Quantity
@@ -226,3 +227,62 @@ class Findings:
     def deviations(self) -> tuple[PlanVersion, ...]:
         """Versions of the plan that were written after runs had begun."""
         return tuple(version for version in self.versions if version.after_runs)
+
+    def plain(self) -> dict[str, Any]:
+        """All but the curves as plain data for JSON, in which a number that is not finite is null."""
+        found: dict[str, Any] = _finite(
+            {
+                "name": self.plan.name,
+                "claim": self.plan.claim,
+                "complete": self.complete,
+                "versions": [asdict(version) for version in self.versions],
+                "deviations": len(self.deviations),
+                "verdicts": [_plain_judged(one) for one in self.judged],
+                "effects": [asdict(effect) for effect in self.effects],
+                "runs": [asdict(run) for run in self.runs],
+                "search": [asdict(run) for run in self.search],
+                "choices": {cell: dict(values) for cell, values in self.choices.items()},
+                "differs": {
+                    cell: {key: list(pair) for key, pair in keys.items()} for cell, keys in self.differs.items()
+                },
+                "lineage": None if self.lineage is None else asdict(self.lineage),
+                "warnings": list(self.warnings),
+                "forecast": None if self.forecast is None else asdict(self.forecast),
+                "took": asdict(self.took),
+            }
+        )
+        return found
+
+
+def _plain_judged(one: Judged) -> dict[str, Any]:
+    verdict = one.verdict
+    return {
+        "measure": one.prediction.measure.words,
+        "says": one.prediction.says,
+        "primary": one.prediction.primary,
+        "direction": one.prediction.direction,
+        "smallest": one.prediction.smallest,
+        "size": one.prediction.size,
+        "arm": one.arm,
+        "against": one.against,
+        "scale": one.scale,
+        "outcome": None if verdict is None else verdict.outcome,
+        "estimate": None if verdict is None else verdict.claim.estimate.value,
+        "seeds": None if verdict is None else verdict.claim.estimate.seeds,
+        "interval": None if verdict is None or verdict.interval is None else asdict(verdict.interval),
+        "p_value": one.p_value,
+        "p_supported": None if verdict is None else verdict.p_supported,
+        "p_refuted": None if verdict is None else verdict.p_refuted,
+        "to_settle": None if verdict is None or verdict.to_settle is None else asdict(verdict.to_settle),
+        "hedges_gz": None if one.difference is None else one.difference.hedges_gz,
+        "in_noise_sds": None if one.difference is None else one.difference.in_noise_sds,
+        "missing": one.missing,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,7 +10,7 @@
 `launches.jsonl`       starts and ends of processes
 `choices.json`         what a search chose
 `forecast.json`        what all runs together were expected to take, before the first
-`superseded/RUN.N`     runs whose configuration is no longer in the plan: moved, never removed
+`superseded/RUN.HASH`  runs whose configuration is no longer in the plan: moved, never removed
 `report.html`          the page
 =====================  =================================================================================
 
@@ -39,19 +39,24 @@ from picolm.runs.digest import sha256_of_json
 from picolm.runs.directory import RUN_FILE, RunDirectory
 from picolm.runs.durable import explained, write_json, write_text
 from picolm.runs.ledger import read_ledger
-from picolm.runs.lock import RunLock
+from picolm.runs.lock import is_held
 from picolm.runs.log import LogWriter, read_log
 from picolm.runs.software import picolm_version
 
 PLANS = "plans.jsonl"
-_NOT_SCIENCE = {"at_once", "hours"}
+_NOT_SCIENCE = {"at_once", "hours", "slurm"}
 _STOPPED = (0, 130, 143, -2, -15)
 """Codes of a process that came to its end, or was asked to stop."""
 
 
 def plan_digest(design: Design) -> str:
     """SHA-256 of a plan and of all configurations that it stands for, so that a changed preset shows too."""
-    return sha256_of_json(_science(design))
+    return _digest_of(_science(design))
+
+
+def _digest_of(science: Mapping[str, Any]) -> str:
+    # In its own order: the first arm is the baseline.
+    return sha256_of_json({**science, "plan": json.dumps(science["plan"])})
 
 
 def _science(design: Design) -> dict[str, Any]:
@@ -82,6 +87,20 @@ class ExperimentFolder:
             raise PicoLMError(f"there is no experiment {path}{nearest(path.name, siblings)}")
         return cls(path)
 
+    @classmethod
+    def make(cls, path: Path) -> ExperimentFolder:
+        """Make a folder, or open one that is there.
+
+        Raises:
+            PicoLMError: it cannot be made, or is that of something else.
+        """
+        # A lock alone was left by a process that was killed at once.
+        if path.exists() and not (path / PLANS).is_file() and any(file.name != ".lock" for file in path.iterdir()):
+            raise PicoLMError(f"{path} is there and is no experiment; move it, or give the plan another `name`")
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
     def register(self, design: Design, text: str, parent: Path | None = None) -> bool:
         """Keep a plan before its first run, or a changed one; the plan that is kept already changes nothing.
 
@@ -94,23 +113,21 @@ class ExperimentFolder:
             Whether this is a new version.
 
         Raises:
-            PicoLMError: the folder cannot be written, or is that of something else.
+            PicoLMError: the folder cannot be written.
         """
-        if self.path.exists() and not (self.path / PLANS).is_file() and any(self.path.iterdir()):
-            raise PicoLMError(f"{self.path} is there and is no experiment; move it, or give the plan another `name`")
         science = _science(design)
-        digest = sha256_of_json(science)
+        digest = _digest_of(science)
         versions = read_log(self.path / PLANS)
         if versions and versions[-1]["sha256"] == digest:
             return False
         with explained(self.path):
-            (self.path / "plans").mkdir(parents=True, exist_ok=True)
+            (self.path / "plans").mkdir(exist_ok=True)
         whole = {
             **science,
             "plan": design.plan.model_dump(mode="json", by_alias=True),
             "parent": None if parent is None else os.path.relpath(parent.resolve(), self.path.resolve()),
         }
-        write_json(self.path / "plans" / f"{digest}.json", whole)
+        write_text(self.path / "plans" / f"{digest}.json", json.dumps(whole, indent=2) + "\n")
         write_text(self.path / "plans" / f"{digest}.yaml", text)
         former = self._version(versions[-1]["sha256"]) if versions else None
         line = {
@@ -207,11 +224,9 @@ class ExperimentFolder:
             return "failed" if failed else "waiting"
         if read_ledger(path).ended == run.config.training.steps:
             return "finished"
-        try:
-            with RunLock(path):
-                return "failed" if failed else "stopped"
-        except PicoLMError:
+        if is_held(path):
             return "running"
+        return "failed" if failed else "stopped"
 
     def run(self, name: str) -> RunDirectory | None:
         """A run, None where it did not begin."""

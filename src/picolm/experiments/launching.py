@@ -36,9 +36,18 @@ class Handle(Protocol):
     def stop(self) -> None:
         """Ask it to save and end; `code` tells when it has."""
 
+    def facts(self) -> Mapping[str, object]:
+        """What `attach` finds it by, as JSON values."""
+
 
 class Launcher(Protocol):
-    """Starts jobs."""
+    """Starts jobs.
+
+    Attributes:
+        outlives: whether jobs go on when this process ends, and `attach` finds them again.
+    """
+
+    outlives: bool
 
     def start(self, job: Job) -> Handle:
         """Start a job, or put it in a queue.
@@ -46,3 +55,6 @@ class Launcher(Protocol):
         Raises:
             PicoLMError: it cannot be started.
         """
+
+    def attach(self, facts: Mapping[str, object]) -> Handle | None:
+        """Find a job again that an earlier process started; None where it cannot be found."""

@@ -9,6 +9,7 @@ from typing import Any
 from picolm.config.difference import Change, difference
 from picolm.experiments.design import THE_SIZE, Design, PlannedRun
 from picolm.experiments.findings import Cost
+from picolm.experiments.measurable import unmeasured
 from picolm.experiments.statistics.foresight import too_few_seeds
 
 
@@ -64,6 +65,9 @@ class Outline:
                 few = too_few_seeds(n_seeds, one.direction, one.smallest, predictions=family, alpha=1 - plan.confidence)
                 if few is not None:
                     found.append(f"{one.measure.words}: {few}")
+        config = self.design.config(plan.control, self.design.sizes[0])
+        asked = [one.measure for one in plan.predictions] + ([] if plan.tune is None else [plan.tune.measure])
+        found += [sentence for one in asked if (sentence := unmeasured(one, config)) is not None]
         if plan.hours is not None and self.total.seconds / plan.at_once > 3600 * plan.hours:
             hours = self.total.seconds / plan.at_once / 3600
             found.append(f"training takes about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from picolm.config.section import Count, Positive, PositiveReal, Section, Seed, Strings
+from picolm.experiments.launchers.settings import Slurm
 from picolm.experiments.quantity import Quantity
 
 Patch = dict[str, Any]
@@ -155,6 +156,7 @@ class Plan(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="of intervals")
     at_once: Positive = Field(1, description="runs that train at the same time on one machine")
     hours: PositiveReal | None = Field(None, description="what it may take, to be warned before it takes more")
+    slurm: Slurm | None = Field(None, description="what each run asks a Slurm cluster for")
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Plan:

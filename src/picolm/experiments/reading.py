@@ -13,6 +13,19 @@ from picolm.errors import PicoLMError, nearest
 from picolm.experiments.plan import Plan
 
 ENDINGS = (".yaml", ".yml")
+PLANS = Path(__file__).parent / "plans"
+"""Where the plans of PicoLM's own stand."""
+
+
+def plan_names() -> list[str]:
+    """Names of the plans that come with the package."""
+    return sorted(file.stem for file in PLANS.glob("*.yaml"))
+
+
+def plan_path(target: Path) -> Path:
+    """The file of a plan: the one that was named, or, for a plain name, the plan of PicoLM's own."""
+    shipped = PLANS / f"{target}.yaml"
+    return shipped if len(target.parts) == 1 and not target.suffix and shipped.is_file() else target
 
 
 def read_plan(path: Path) -> Plan:
@@ -22,7 +35,8 @@ def read_plan(path: Path) -> Plan:
         PicoLMError: there is no such file, or it is no plan.
     """
     if path.suffix not in ENDINGS:
-        raise PicoLMError(f"'{path}' is no plan: a plan is a .yaml file")
+        hint = nearest(path.name, plan_names()) if len(path.parts) == 1 and not path.suffix else ""
+        raise PicoLMError(f"'{path}' is no plan: a plan is a .yaml file{hint}")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

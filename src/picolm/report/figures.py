@@ -36,6 +36,9 @@ class Trace:
         style: Plotly attributes of the line.
         marked: whether each point has a mark.
         runs: places, among the runs of a page, of those of which it tells; it is shown while all of these are.
+        group: curves that a click on one of them in the legend hides together.
+        listed: whether it stands in the legend.
+        lower: whether it stands in the lower of two panels.
     """
 
     name: str
@@ -46,6 +49,9 @@ class Trace:
     dash: str = "solid"
     marked: bool = False
     runs: tuple[int, ...] = ()
+    group: str = ""
+    listed: bool = True
+    lower: bool = False
 
     def as_plotly(self) -> dict[str, Any]:
         """Return the trace, light: values to 6 digits."""
@@ -60,6 +66,9 @@ class Trace:
             "colour": self.colour,
             "hovertemplate": f"%{{y:{self.decimals}}}",
             **({"runs": list(self.runs)} if self.runs else {}),
+            **({"legendgroup": label(self.group)} if self.group else {}),
+            **({} if self.listed else {"showlegend": False}),
+            **({"yaxis": "y2"} if self.lower else {}),
         }
 
 
@@ -72,12 +81,14 @@ class View:
         traces: what is drawn.
         xaxis: Plotly attributes.
         yaxis: Plotly attributes.
+        lower: of the vertical axis of a second panel beneath, which has the same horizontal one; None: there is none.
     """
 
     label: str
     traces: Sequence[Drawn]
     yaxis: dict[str, Any]
     xaxis: dict[str, Any]
+    lower: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Figure:
                     "traces": [places[id(trace)] for trace in view.traces],
                     "xaxis": view.xaxis,
                     "yaxis": view.yaxis,
+                    **({"lower": view.lower} if view.lower else {}),
                 }
                 for view in self.views
             ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _THIN = "\u202f"
 
 
@@ -39,6 +41,39 @@ def loss(value: float) -> str:
 def change(value: float) -> str:
     """Write a difference with its sign (a true minus)."""
     return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def decimals(spread: float) -> int:
+    """How many digits after the point show a spread, such as the width of an interval, to three digits."""
+    return max(0, 2 - math.floor(math.log10(spread))) if 0 < spread < math.inf else 4
+
+
+def exact(value: float, digits: int, sign: bool = False) -> str:
+    """Write a measured number with a true minus: so many digits after the point, or a power of ten where that is long.
+
+    Args:
+        value: the number.
+        digits: after the point (`decimals`).
+        sign: whether a plus is written.
+    """
+    long = digits > 7 or abs(value) >= 1e7
+    written = f"{value:{'+' if sign else ''}.3g}" if long else f"{value:{'+' if sign else ''},.{digits}f}"
+    return written.replace("-", "\u2212")
+
+
+def p_value(value: float) -> str:
+    """Write a p-value with three decimals, or that it is smaller."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """Write a share of one as percent: ``97.5 %``."""
+    return f"{round(100 * share, 1):g}{_THIN}%"
+
+
+def flops(value: float) -> str:
+    """Write floating-point operations: ``3.2e+15 FLOPs``."""
+    return f"{value:.3g} FLOPs"
 
 
 def perplexity(value: float) -> str:

@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from picolm.report.dots import Dots
 from picolm.report.figures import Figure, Trace, View
 from picolm.report.heatmap import HeatMap
 from picolm.report.paper_maps import ONE_COLUMN, chosen, draw_maps, plain, size
+from picolm.report.ribbon import Ribbon
+from picolm.report.sweep import Points
 from picolm.runs.durable import make_parents, write_bytes
 
 _MAKER = "PicoLM"
@@ -26,6 +29,7 @@ _OKABE_ITO = {
     "series-6": "#56B4E9",
     "series-7": "#000000",
     "series-faint": "#B9D3E6",
+    "ink": "#000000",
     "ink-soft": "#5A6472",
 }
 _RAMP = ("#440154", "#3B528B", "#21918C", "#35A065", "#7FAE1F")
@@ -65,7 +69,7 @@ def write_figures(
     """Draw each view of each figure into a file `NAME.png` (300 dots per inch) and a file `NAME.svg`.
 
     Args:
-        figures: of a run (`run_figures`) or of several (`comparison_figures`).
+        figures: of a run (`run_figures`), of several (`comparison_figures`) or of an experiment (`experiment_figures`).
         folder: where; made when it is not there.
         progress: is told (what, done, total).
 
@@ -96,7 +100,7 @@ def _named(figures: Sequence[Figure]) -> Iterator[tuple[str, View]]:
     taken: set[str] = set()
     for figure in figures:
         # What is numbered in the page has its name as its title.
-        numbered = figure.key.startswith(("map-", "metric-", "evaluation-"))
+        numbered = figure.key.startswith(("map-", "metric-", "evaluation-", "curves-", "trend-", "sweep-"))
         stem = figure.title.partition(", layer by step")[0] if numbered else figure.key.removeprefix("inside-")
         for view in figure.views:
             parts = (
@@ -115,18 +119,11 @@ def _drawn(view: View) -> dict[str, bytes]:
     from matplotlib.figure import Figure as Sheet
 
     maps = chosen([trace for trace in view.traces if isinstance(trace, HeatMap)])
-    curves = [trace for trace in view.traces if isinstance(trace, Trace)]
-    dots = [trace for trace in view.traces if isinstance(trace, Dots)]
-    sheet = Sheet(figsize=size(maps) if maps else (ONE_COLUMN, _height(len(view.traces), dots)), layout="constrained")
+    sheet = Sheet(figsize=size(maps) if maps else (ONE_COLUMN, _height(view)), layout="constrained")
     if maps:
         draw_maps(sheet, maps)
     else:
-        axes = sheet.add_subplot()
-        for trace in curves:
-            _draw_curve(axes, trace, logarithmic=view.xaxis.get("type") == "log")
-        for one in dots:
-            _draw_dots(axes, one)
-        _dress(axes, view)
+        _draw_panels(sheet, view)
     found = {}
     for ending, facts in (("png", {"Software": _MAKER}), ("svg", {"Creator": _MAKER, "Date": None})):
         content = io.BytesIO()
@@ -135,9 +132,37 @@ def _drawn(view: View) -> dict[str, bytes]:
     return found
 
 
-def _height(entries: int, dots: Sequence[Dots]) -> float:
+def _height(view: View) -> float:
+    entries = sum(isinstance(trace, Dots) or (isinstance(trace, Trace) and trace.listed) for trace in view.traces)
     legend = 0.16 * (entries // 2 if entries > 1 else 0)
-    return legend + (0.8 + 0.15 * len(dots[0].rows) if dots else 2.2)
+    rows = [len(view.yaxis["tickvals"]) for trace in view.traces if isinstance(trace, Dots | Points)]
+    return legend + (0.8 + 0.15 * rows[0] if rows else 3.1 if view.lower else 2.2)
+
+
+def _draw_panels(sheet: Any, view: View) -> None:
+    """One panel, or two on the same horizontal axis."""
+    if view.lower is None:
+        upper = beneath = sheet.add_subplot()
+    else:
+        upper, beneath = sheet.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for trace in view.traces:
+        if isinstance(trace, Trace):
+            panel = beneath if trace.lower else upper
+            _draw_curve(panel, trace, logarithmic=view.xaxis.get("type") == "log")
+        elif isinstance(trace, Ribbon):
+            panel = beneath if trace.lower else upper
+            _fill(panel, trace, logarithmic=view.xaxis.get("type") == "log")
+        elif isinstance(trace, Dots):
+            _draw_dots(upper, trace)
+            upper.locator_params(axis="x", nbins=5)
+        elif isinstance(trace, Points):
+            upper.plot(trace.values, trace.heights, "o", markersize=3, color=_COLOURS["series-1"])
+    _dress(upper, view)
+    if view.lower is not None:
+        _dress(beneath, replace(view, yaxis=view.lower))
+        upper.label_outer()
+    if len(view.traces) > 1:
+        sheet.legend(loc="outside upper center", ncols=2)
 
 
 def _draw_dots(axes: Any, one: Dots) -> None:
@@ -164,8 +189,14 @@ def _draw_curve(axes: Any, trace: Trace, *, logarithmic: bool) -> None:
         linestyle=_DASHES[trace.dash],
         linewidth=0.6 * trace.width,
         marker="o" if trace.marked else None,
-        label=plain(trace.name),
+        label=plain(trace.name) if trace.listed else "_nolegend_",
     )
+
+
+def _fill(axes: Any, ribbon: Ribbon, *, logarithmic: bool) -> None:
+    ends = zip(ribbon.x, ribbon.low, ribbon.high, strict=True)
+    x, low, high = zip(*[point for point in ends if point[0] > 0 or not logarithmic], strict=True)
+    axes.fill_between(x, low, high, color=_COLOURS[ribbon.colour], alpha=0.18, linewidth=0)
 
 
 def _dress(axes: Any, view: View) -> None:
@@ -175,9 +206,6 @@ def _dress(axes: Any, view: View) -> None:
         (axes.xaxis, view.xaxis, axes.set_xscale),
         (axes.yaxis, view.yaxis, axes.set_yscale),
     ):
-        if "range" in asked:
-            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
-            axis.set_view_interval(*asked["range"], ignore=True)
         axis.set_label_text(plain(html.unescape(str(asked.get("title", {}).get("text", "")))))
         if asked.get("type") == "log" and axes.lines:
             set_scale("log")
@@ -185,5 +213,10 @@ def _dress(axes: Any, view: View) -> None:
                 axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
-    if len(view.traces) > 1:
-        axes.figure.legend(loc="outside upper center", ncols=2)
+        if "tickvals" in asked:
+            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
+            axis.set_minor_formatter(NullFormatter())
+        if "range" in asked:
+            axis.set_view_interval(*asked["range"], ignore=True)
+        if asked.get("zeroline"):
+            (axes.axvline if axis is axes.xaxis else axes.axhline)(0, color="#5A6472", linewidth=0.6, zorder=0)

@@ -25,14 +25,14 @@ def spread(items: Sequence[int], most: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve over steps.
+    """A curve over steps, or another axis.
 
     Attributes:
         steps: where, not decreasing.
         values: what; None where there is no finite value, which a plot shows as a gap.
     """
 
-    steps: list[int]
+    steps: Sequence[float]
     values: list[float | None]
 
     @classmethod

@@ -7,7 +7,9 @@
   const [MOST_BUTTONS, LONGEST_BUTTON] = [3, 24]; // more views, or longer names, are a list
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   // Fits A4 and Letter within their margins, three to a page, in CSS pixels; a matrix stays one.
-  const [ON_PAPER, SQUARE_ON_PAPER] = [{ width: 670, height: 225 }, { width: 440, height: 330 }];
+  const [ON_PAPER, SQUARE_ON_PAPER, TWO_ON_PAPER] =
+    [{ width: 670, height: 225 }, { width: 440, height: 330 }, { width: 670, height: 360 }];
+  const [UPPER, LOWER] = [[0.36, 1], [0, 0.27]]; // of the height, where one panel stands beneath another
   let printing = false;
 
   const probe = document.body.appendChild(document.createElement("span"));
@@ -19,7 +21,7 @@
   };
 
   const axis = (own) => ({
-    gridcolor: colour("rule"), linecolor: colour("rule"), zeroline: false, automargin: true, nticks: 8,
+    gridcolor: colour("rule"), linecolor: colour("rule"), zeroline: false, zerolinecolor: colour("ink-soft"), automargin: true, nticks: 8,
     tickfont: { size: 12, color: colour("ink-soft") },
     ...own,
     title: { ...own.title, font: { size: 12.5, color: colour("ink-soft") }, standoff: 8 },
@@ -38,9 +40,11 @@
     showlegend: view.traces.length > 1 || view.traces.some((place) => figure.traces[place].runs),
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("ink-soft"), activecolor: colour("accent") },
-    xaxis: axis(view.xaxis), yaxis: axis(view.yaxis),
+    xaxis: { ...axis(view.xaxis), ...(view.lower ? { anchor: "y2" } : {}) },
+    yaxis: { ...axis(view.yaxis), ...(view.lower ? { domain: UPPER } : {}) },
+    ...(view.lower ? { yaxis2: { ...axis(view.lower), domain: LOWER } } : {}),
     uirevision: view.label, // a zoom outlives a change of colours, not of view
-    ...(!printing ? { autosize: true } : view.yaxis.scaleanchor ? SQUARE_ON_PAPER : ON_PAPER),
+    ...(!printing ? { autosize: true } : view.lower ? TWO_ON_PAPER : view.yaxis.scaleanchor ? SQUARE_ON_PAPER : ON_PAPER),
   });
 
   const colouredMap = (trace) => ({
@@ -60,7 +64,8 @@
     const ink = colour(name);
     // Step 0 has no place on a logarithmic axis, and Plotly would draw a level line from it.
     const steps = view.xaxis.type === "log" ? x.map((step) => (step > 0 ? step : null)) : x;
-    return { ...rest, x: steps, line: { ...line, color: ink }, marker: { size: 6, ...rest.marker, color: ink } };
+    const fill = rest.fill ? { fillcolor: ink.replace("rgb(", "rgba(").replace(")", ", 0.18)") } : {};
+    return { ...rest, ...fill, x: steps, line: { ...line, color: ink }, marker: { size: 6, ...rest.marker, color: ink } };
   };
 
   const draw = (figure) => {

@@ -20,6 +20,7 @@ from picolm.errors import PicoLMError
 from picolm.runs.durable import explained, put_aside, write_text
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_TAIL_BYTES = 4096
 _WRITTEN_BY_PEOPLE = frozenset({"event", "prompt", "text", "command"})
 
 
@@ -127,6 +128,23 @@ def read_log(path: Path, event: str | None = None) -> list[dict[str, Any]]:
     """
     lines = [line for _, line in read_lines(path)]
     return lines if event is None else [line for line in lines if line.get("event") == event]
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a file, without reading the others; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            for size in (_TAIL_BYTES, length):
+                file.seek(max(0, length - size))
+                lines = file.read().split(b"\n")
+                # The first piece may begin anywhere, the last one is not ended yet.
+                for raw in reversed(lines[1:-1] if size < length else lines[:-1]):
+                    if (line := _decode(raw)) is not None:
+                        return line
+    except OSError:
+        return None
+    return None
 
 
 def cut_log(path: Path, mark: Mark, step: int) -> str | None:

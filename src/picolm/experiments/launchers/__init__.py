@@ -1,0 +1,1 @@
+"""Ways to start the processes that train, one a file: on this machine, and through the queue of a cluster."""
