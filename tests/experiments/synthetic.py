@@ -99,7 +99,7 @@ def design_of(**changes: Any) -> Design:
 
 def register(path: Path, design: Design, parent: Path | None = None) -> ExperimentFolder:
     """Keep a plan."""
-    folder = ExperimentFolder(path)
+    folder = ExperimentFolder.make(path)
     folder.register(design, "experiment: 1", parent)
     return folder
 
