@@ -25,6 +25,7 @@ from picolm.experiments.curves import RunCurves
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Cost, CurvePanel, Findings
 from picolm.experiments.folder import ExperimentFolder
+from picolm.experiments.making import settle
 from picolm.experiments.reading import parse_plan
 
 LINE = {0: 5.0, 25: 4.0, 50: 3.5, STEPS: 3.0}
@@ -212,3 +213,15 @@ def test_progress_is_told_run_by_run(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     assess(make(tmp_path / "e", shifted), lambda phase, done, total: told.append((done, total)))
     assert told == [(done, 8) for done in range(1, 9)]
+
+
+def test_runs_of_an_earlier_version_of_the_plan_are_none_of_it(tmp_path: Path) -> None:
+    folder = make(tmp_path / "e", shifted)
+    for run in folder.design().comparison():
+        settle(folder, run)
+    assert assess(folder).complete
+    register(folder.path, design_of(arms={"cool": {}, "hot": {"set": {"optimizer.learning_rate": 0.009}}}))
+    findings = assess(folder)
+    assert [run.state for run in findings.runs] == ["finished", "waiting"] * 4
+    assert "earlier version of the plan" in findings.runs[1].notes[0]
+    assert findings.judged[0].verdict is None and len(findings.deviations) == 1

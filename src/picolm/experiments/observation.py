@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from picolm.config.loading import build_config, config_hash
+from picolm.config.yaml12 import parse_yaml, to_yaml
 from picolm.errors import PicoLMError
 from picolm.experiments.curves import RunCurves
 from picolm.experiments.design import PlannedRun
@@ -66,10 +68,15 @@ class Observer:
     def __init__(self, folder: ExperimentFolder, wanted: Wanted) -> None:
         self._folder, self._wanted = folder, wanted
         self._launches = folder.launches()
+        self._only_version = len(folder.versions()) < 2
         self._ancestors: dict[Path, RunCurves] = {}
 
     def observe(self, run: PlannedRun) -> Observation:
         """Read one run; one that did not begin, or is damaged, has no values and says why."""
+        if not self._is_of_plan(run):
+            return self._unread(
+                run, "waiting", ["what stands in its place was made with an earlier version of the plan"]
+            )
         state = self._folder.state(run, self._launches)
         notes = [] if state != "failed" else [self._failure(run.name)]
         try:
@@ -79,6 +86,20 @@ class Observer:
             return self._read(run, state, RunCurves(directory.path, self._ancestors), notes)
         except PicoLMError as error:
             return self._unread(run, state, [*notes, str(error)])
+
+    def _is_of_plan(self, run: PlannedRun) -> bool:
+        """Whether what stands in the place of a run, if anything does, was made with the configuration of the plan."""
+        if self._only_version:
+            return True
+        path, values = self._folder.config_path(run.name), run.config.model_dump(mode="json")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return True
+        # The text is compared first: to read it takes ten times as long.
+        return text == to_yaml(values) or config_hash(build_config(parse_yaml(text, origin=str(path)))) == config_hash(
+            run.config
+        )
 
     def _unread(self, run: PlannedRun, state: State, notes: Sequence[str]) -> Observation:
         return Observation(_record(run, state, notes=tuple(notes)), {}, {}, {})
