@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
 from picolm.config.section import Count, Positive, Section, Seed, one_is_a_list
@@ -20,6 +21,7 @@ from picolm.evaluation.scoring import CausalScorer, Engine, FirstToken, Scorer, 
 from picolm.evaluation.statistics import Share, interval, mean_of, resampled, resampled_mean, share_of
 from picolm.evaluation.task import Figure, Found, Material, Subject, Task
 from picolm.runs.digest import sha256_of_file
+from picolm.runs.evaluations import table_bytes
 
 Control = Literal["unigram", "length", "constant", "untrained"]
 _PARTED = ("term/argument_structure", "term/s-selection")
@@ -27,6 +29,8 @@ _WHOLE = "term/argument_structure+s-selection"
 """One term in the paper (Warstadt et al. 2020), two in its files."""
 _UNTRAINED = "untrained.u8"
 """Twice the outcome of each pair, a byte each."""
+OUTCOMES, PAIRS = "outcomes.u8", "pairs.parquet"
+"""Endings of the same of each checkpoint, and of what all of them share: which pairs these are, in this order."""
 ALL_CONTROLS: tuple[Control, ...] = ("unigram", "length", "constant", "untrained")
 
 
@@ -74,10 +78,16 @@ class MinimalPairs(Task):
         self._controls: dict[str, FloatArray] = {}
 
     def shared_files(self) -> Mapping[str, bytes]:
-        """How the untrained model did: it is the same beside every checkpoint."""
-        if "untrained" not in self._controls:
-            return {}
-        return {_UNTRAINED: (2 * self._controls["untrained"]).astype(np.uint8).tobytes()}
+        """Which pairs these are, and how the untrained model did: it is the same beside every checkpoint."""
+        names = ("id", "paradigm", "term", "field")
+        columns = {
+            name: pa.array([getattr(pair, name) for pair in self._pairs], pa.string()).dictionary_encode()
+            for name in names
+        }
+        shared = {PAIRS: table_bytes(pa.table(columns))}
+        if "untrained" in self._controls:
+            shared[_UNTRAINED] = _packed(self._controls["untrained"])
+        return shared
 
     def recall(self, shared: Mapping[str, bytes]) -> None:
         """Spare the untrained model where it was asked before."""
@@ -122,7 +132,7 @@ class MinimalPairs(Task):
             )
             # The same for every checkpoint.
             self._controls["untrained"] = self._judged(untrained, subject)
-        return Found([*self._figures(model), *self._control_figures()])
+        return Found([*self._figures(model), *self._control_figures()], {OUTCOMES: _packed(model)})
 
     def _read(self) -> list[Pair]:
         s = self.settings
@@ -225,6 +235,11 @@ class MinimalPairs(Task):
             if kind == "term" and all(part in subsets for part in _PARTED):
                 subsets[_WHOLE] = {name: None for part in _PARTED for name in subsets[part]}
         return {name: list(members) for name, members in subsets.items()}
+
+
+def _packed(outcomes: FloatArray) -> bytes:
+    """Twice the outcomes, a byte each."""
+    return (2 * outcomes).astype(np.uint8).tobytes()
 
 
 class ReadingSettings(Protocol):

@@ -1,8 +1,9 @@
-"""Scores of the single items behind a figure of an evaluation: tokens, words, texts, where the task keeps them."""
+"""Scores of the items behind a figure of an evaluation, where the task keeps them: pairs, tokens, words, texts."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from picolm.errors import PicoLMError
+from picolm.evaluation.pairs import OUTCOMES, PAIRS
 from picolm.evaluation.tokens import STEPS_PER_NAT, TOKENS, TRAJECTORY, unpacked
 from picolm.evaluation.words import WORDS
 from picolm.experiments.quantity import Quantity
@@ -113,6 +115,29 @@ def _classification(part: Kept, quantity: Quantity) -> Items | None:
     return Items({name: sum(own) / len(own) for name, own in right.items()})
 
 
+def _pairs(part: Kept, quantity: Quantity) -> Items | None:
+    """Each pair of sentences: 100 where the better one was found, 50 for a tie.
+
+    The mean over paradigms counts the pairs of a small paradigm for more: their scores are weighed accordingly.
+    """
+    if quantity.score not in ("accuracy", "accuracy_over_pairs"):
+        return None
+    table = part.table(PAIRS)
+    kind, _, name = quantity.subset.partition("/")
+    outcomes = 50.0 * np.frombuffer(part.content(OUTCOMES), dtype=np.uint8)
+    own = np.arange(table.num_rows)
+    if quantity.subset != "all":
+        own = np.flatnonzero([group == name for group in table[kind].to_pylist()])
+    paradigms, ids = table["paradigm"].to_pylist(), table["id"].to_pylist()
+    counts = Counter(paradigms[at] for at in own)
+    weights = {paradigm: len(own) / (len(counts) * n) for paradigm, n in counts.items()}
+    whole = quantity.score == "accuracy_over_pairs"
+    # A file may give no ids: the place of a pair names it too.
+    return Items(
+        {f"{paradigms[at]}/{ids[at]}/{at}": outcomes[at] * (1.0 if whole else weights[paradigms[at]]) for at in own}
+    )
+
+
 def _of_domain(table: pa.Table, subset: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]] | None:
     """Which rows belong to a subset; None where it is no domain."""
     if subset == "all":
@@ -122,6 +147,7 @@ def _of_domain(table: pa.Table, subset: str) -> np.ndarray[tuple[int], np.dtype[
 
 
 _READERS: Mapping[str, Callable[[Kept, Quantity], Items | None]] = {
+    "pairs": _pairs,
     "tokens": _tokens,
     "words": _words,
     "classification": _classification,

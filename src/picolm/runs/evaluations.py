@@ -184,9 +184,17 @@ class Kept:
         Raises:
             PicoLMError: the task left no such file.
         """
+        return _table(self.content(ending))
+
+    def content(self, ending: str) -> bytes:
+        """Read a file of this checkpoint, or else one that all checkpoints share.
+
+        Raises:
+            PicoLMError: the task left no such file.
+        """
         for path in (self.part.file(ending), self.part.shared_file(ending)):
             if path.name in self.names:
-                return _table(path.read_bytes())
+                return path.read_bytes()
         raise PicoLMError(f"{self.part.path} has no {ending} beside it")
 
 
