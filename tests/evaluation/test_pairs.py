@@ -1,4 +1,5 @@
 import gzip
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -6,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from picolm.errors import PicoLMError
 from picolm.evaluation.controls import Unigram, by_length
 from picolm.evaluation.masked import MaskedScorer
 from picolm.evaluation.pair_files import Fields, keep, read_filter, read_pairs
-from picolm.evaluation.pairs import outcomes
+from picolm.evaluation.pairs import OUTCOMES, PAIRS, outcomes
 from picolm.evaluation.scoring import CausalScorer
 from picolm.evaluation.task import Figure, Subject, parse_task
 from picolm.model.transformer import Transformer
@@ -336,3 +338,19 @@ def test_the_untrained_model_is_asked_once_for_all_checkpoints_and_calls(
     second.prepare(material(causal, tokenizer, untrained=lambda: pytest.fail("it was asked again")))
     second.recall(first.shared_files())
     assert second.measure(Subject(engine(causal))).figures == figures
+
+
+def test_the_outcome_of_each_pair_is_kept_in_the_order_of_the_pairs(
+    causal: Transformer, tokenizer: Tokenizer, pairs_file: Path
+) -> None:
+    task = parse_task(f"pairs:{pairs_file}")
+    task.prepare(material(causal, tokenizer))
+    found = task.measure(Subject(engine(causal)))
+    judged = np.frombuffer(found.files[OUTCOMES], dtype=np.uint8) / 2
+    shared = pq.read_table(io.BytesIO(task.shared_files()[PAIRS]))
+    figures = {(one.subset, one.metric): one.value for one in found.figures}
+    paradigms = np.array(shared["paradigm"].to_pylist())
+    for paradigm in np.unique(paradigms):
+        mean = 100 * judged[paradigms == paradigm].mean()
+        assert mean == pytest.approx(figures[f"paradigm/{paradigm}", "accuracy"])
+    assert shared["id"].to_pylist() == [pair.id for pair in read_pairs(pairs_file, Fields())]

@@ -50,17 +50,16 @@ def items_of(run: Path, quantity: Quantity, step: int, value: float) -> Items | 
     Raises:
         PicoLMError: a newer PicoLM wrote them.
     """
-    assert quantity.evaluation is not None
-    kind = quantity.evaluation.partition(":")[0].split()[0]
-    if kind not in _READERS:
-        return None
-    for part in kept(run / FOLDER, kind):
-        if part.label == quantity.evaluation and part.part.step == step:
-            try:
-                found = _READERS[kind](part, quantity)
-            except (PicoLMError, KeyError, pa.ArrowException):
-                return None
-            return found if found is not None and _is_mean(found, value) else None
+    # How a task is called need not say of which kind it is.
+    for kind, reader in _READERS.items():
+        for part in kept(run / FOLDER, kind):
+            if part.label == quantity.evaluation and part.part.step == step:
+                try:
+                    found = reader(part, quantity)
+                except (PicoLMError, KeyError, pa.ArrowException):
+                    # What an earlier PicoLM wrote has no such file, or a subset is of another kind.
+                    return None
+                return found if found is not None and _is_mean(found, value) else None
     return None
 
 
@@ -148,6 +147,7 @@ def _of_domain(table: pa.Table, subset: str) -> np.ndarray[tuple[int], np.dtype[
 
 _READERS: Mapping[str, Callable[[Kept, Quantity], Items | None]] = {
     "pairs": _pairs,
+    "lexical": _pairs,
     "tokens": _tokens,
     "words": _words,
     "classification": _classification,

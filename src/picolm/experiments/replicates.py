@@ -75,8 +75,8 @@ class Replicates:
         arms = [{name: arm[name] for name in kept} for arm in (treatment, baseline)]
         rows = [self._by_first(arm) for arm in arms]
         dropped = (*found.dropped, *cut)
-        if len(kept) == len(rows[0]):
-            # One seed of the other factor is left: nothing is crossed any more.
+        if len(rows[0]) in (1, len(kept)):
+            # One seed of a factor is left: nothing is crossed any more.
             return replace(paired_difference(arms[0], arms[1], noise=noise), dropped=dropped)
         crossed = crossed_difference(*rows)
         mean = crossed.estimate.value
