@@ -225,3 +225,31 @@ def test_runs_of_an_earlier_version_of_the_plan_are_none_of_it(tmp_path: Path) -
     assert [run.state for run in findings.runs] == ["finished", "waiting"] * 4
     assert "earlier version of the plan" in findings.runs[1].notes[0]
     assert findings.judged[0].verdict is None and len(findings.deviations) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("run.json", "{", "cannot be read"),
+        ("log.jsonl", '{"event": "validation"}\n', "files were changed: KeyError('step')"),
+        ("log.jsonl", "{}\n{\n{}\n", "line 2 is not a whole JSON object"),
+        ("log.jsonl", "", "has no validation"),
+        ("timings.jsonl", '{"step": "x"}\n', "files were changed"),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_left_out_by_name(tmp_path: Path, file: str, content: str, told: str) -> None:
+    folder = make(tmp_path / "e", shifted, predictions=[TIMED])
+    (folder.run_path("hot.seed2") / file).write_text(content)
+    findings = assess(folder)
+    damaged = next(run for run in findings.runs if run.name == "hot.seed2")
+    assert told in " ".join(damaged.notes) and not damaged.values
+    judged = findings.judged[0]
+    assert judged.difference is not None and len(judged.difference.differences) == 3
+    assert "hot.seed2" in str(judged.missing)
+
+
+TIMED = {
+    "measure": {"validation": "loss", "summary": "area", "over": "seconds"},
+    "direction": "lower",
+    "primary": True,
+}

@@ -86,6 +86,9 @@ class Observer:
             return self._read(run, state, RunCurves(directory.path, self._ancestors), notes)
         except PicoLMError as error:
             return self._unread(run, state, [*notes, str(error)])
+        except (KeyError, TypeError, ValueError) as error:
+            # One file that somebody changed must not hide all other runs.
+            return self._unread(run, state, [*notes, f"its files were changed: {error!r} is wrong in a log or table"])
 
     def _is_of_plan(self, run: PlannedRun) -> bool:
         """Whether what stands in the place of a run, if anything does, was made with the configuration of the plan."""
