@@ -18,6 +18,8 @@ from picolm.report.ribbon import Ribbon
 from picolm.report.series import Series, number
 
 _MINUS = "\u2212"
+_THIN = 600
+"""Points of a single run: there may be many runs."""
 
 
 def curve_figures(findings: Findings) -> list[Figure]:
@@ -98,7 +100,13 @@ def _of_arm(panel: CurvePanel, name: str, arm: int) -> Iterator[Drawn]:
         yield ribbon
     for repetition, curve in panel.runs.get(name, {}).items():
         yield Trace(
-            f"{name}, {repetition}", _series(curve), colour, width=0.7, group=name, listed=False, dash=dash(arm)
+            f"{name}, {repetition}",
+            _series(curve).thinned(_THIN),
+            colour,
+            width=0.7,
+            group=name,
+            listed=False,
+            dash=dash(arm),
         )
     if band is not None:
         yield Trace(name, _mean(band), colour, width=2.5, group=name, dash=dash(arm))
