@@ -12,7 +12,7 @@ from picolm.experiments.statistics.bands import Band
 from picolm.experiments.statistics.curve import Curve
 from picolm.report import numbers
 from picolm.report.figures import COLOURS, LOGARITHMIC_STEPS, STEPS, Drawn, Figure, Trace, View
-from picolm.report.markup import Markup, data_table, label
+from picolm.report.markup import Markup, data_table, element, label
 from picolm.report.overlay import dash
 from picolm.report.ribbon import Ribbon
 from picolm.report.series import Series, number
@@ -41,7 +41,9 @@ def area_table(findings: Findings) -> Markup:
                 else f"{numbers.exact(interval.low, digits, True)} to {numbers.exact(interval.high, digits, True)}"
             )
             value = numbers.exact(area.estimate.value, digits, True)
-            rows.append([_title(panel), arm, value, ends, str(len(area.differences))])
+            rows.append(
+                [element("span", _title(panel), class_="measure"), arm, value, ends, str(len(area.differences))]
+            )
     level = numbers.percent(findings.plan.confidence)
     return (
         data_table(("Curve", "Arm", "Mean difference", f"{level} interval", "Pairs"), rows, (2, 3, 4))

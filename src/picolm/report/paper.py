@@ -133,7 +133,7 @@ def _drawn(view: View) -> dict[str, bytes]:
 
 
 def _height(view: View) -> float:
-    entries = sum(isinstance(trace, Dots) or (isinstance(trace, Trace) and trace.listed) for trace in view.traces)
+    entries = sum(isinstance(trace, Dots | Trace) and trace.listed for trace in view.traces)
     legend = 0.16 * (entries // 2 if entries > 1 else 0)
     rows = [len(view.yaxis["tickvals"]) for trace in view.traces if isinstance(trace, Dots | Points)]
     return legend + (0.8 + 0.15 * rows[0] if rows else 3.1 if view.lower else 2.2)
@@ -174,7 +174,7 @@ def _draw_dots(axes: Any, one: Dots) -> None:
         markersize=3,
         elinewidth=0.6,
         color=_COLOURS[one.colour],
-        label=plain(one.name),
+        label=plain(one.name) if one.listed else "_nolegend_",
     )
 
 
@@ -214,7 +214,9 @@ def _dress(axes: Any, view: View) -> None:
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
         if "tickvals" in asked:
-            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
+            names = [plain(html.unescape(name)) for name in asked["ticktext"]]
+            leaning = {"rotation": -asked["tickangle"], "ha": "right"} if "tickangle" in asked else {}
+            axis.set_ticks(asked["tickvals"], names, **leaning)
             axis.set_minor_formatter(NullFormatter())
         if "range" in asked:
             axis.set_view_interval(*asked["range"], ignore=True)

@@ -20,6 +20,7 @@ from picolm.experiments.statistics.interaction import interaction
 from picolm.experiments.statistics.verdict import Claim, verdict_of
 from picolm.report.experiment import experiment_figures, write_experiment_report
 from picolm.report.paper import write_figures
+from picolm.report.whisker import whisker
 
 MINUS = "\u2212"
 
@@ -109,6 +110,14 @@ def test_whisker_stands_on_one_scale_with_zero_and_the_threshold(page: Path, fin
     region = re.search(r'class="region" x="([\d.]+)%" y="4" width="([\d.]+)%"', drawing[0])
     assert region is not None
     assert (float(region[1]), float(region[2])) == pytest.approx((0.0, x["threshold"]), abs=0.02)
+
+
+def test_thresholds_that_would_touch_share_a_label() -> None:
+    values = {seed: 1.0 + 0.01 * seed for seed in range(3)}
+    far = Claim("loss", paired_difference(values, dict.fromkeys(values, 0.0)).estimate, "same", 0.02)
+    near = Claim("loss", paired_difference(values, dict.fromkeys(values, 1.0)).estimate, "same", 0.02)
+    labels = [re.findall(r"<text[^>]*>([^<]*)<", whisker(claim, None, "refuted")) for claim in (far, near)]
+    assert labels == [["\u00b10.02"], ["0", f"{MINUS}0.02", "+0.02"]]
 
 
 def test_each_outcome_has_a_shape_a_sign_and_a_word_of_its_own(
