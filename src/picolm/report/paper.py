@@ -20,6 +20,8 @@ from picolm.report.sweep import Points
 from picolm.runs.durable import make_parents, write_bytes
 
 _MAKER = "PicoLM"
+_HALF = 21
+"""Characters of a legend's name that half of a column has room for."""
 _OKABE_ITO = {
     "series-1": "#0072B2",
     "series-2": "#D55E00",
@@ -134,9 +136,15 @@ def _drawn(view: View) -> dict[str, bytes]:
 
 def _height(view: View) -> float:
     entries = sum(isinstance(trace, Dots | Trace) and trace.listed for trace in view.traces)
-    legend = 0.16 * (entries // 2 if entries > 1 else 0)
+    legend = 0.16 * (entries // _columns(view) if entries > 1 else 0)
     rows = [len(view.yaxis["tickvals"]) for trace in view.traces if isinstance(trace, Dots | Points)]
     return legend + (0.8 + 0.15 * rows[0] if rows else 3.1 if view.lower else 2.2)
+
+
+def _columns(view: View) -> int:
+    """Columns of the legend: names that are longer than half of the width stand below each other."""
+    names = [trace.name for trace in view.traces if isinstance(trace, Dots | Trace) and trace.listed]
+    return 1 if max(map(len, names), default=0) > _HALF else 2
 
 
 def _draw_panels(sheet: Any, view: View) -> None:
@@ -162,7 +170,7 @@ def _draw_panels(sheet: Any, view: View) -> None:
         _dress(beneath, replace(view, yaxis=view.lower))
         upper.label_outer()
     if len(view.traces) > 1:
-        sheet.legend(loc="outside upper center", ncols=2)
+        sheet.legend(loc="outside upper center", ncols=_columns(view))
 
 
 def _draw_dots(axes: Any, one: Dots) -> None:
