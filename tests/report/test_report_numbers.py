@@ -33,3 +33,24 @@ from picolm.report import numbers
 )
 def test_numbers_are_written_for_people(written: str, expected: str) -> None:
     assert written.replace("\u202f", " ") == expected
+
+
+def test_measured_numbers_have_the_digits_that_their_spread_deserves() -> None:
+    assert [numbers.decimals(spread) for spread in (0.0235, 0.5, 1.0, 12.0, 340.0, 1e4)] == [4, 3, 2, 1, 0, 0]
+    # Of a single seed, or of seeds that agree to the digit.
+    assert (numbers.decimals(0.0), numbers.decimals(float("inf"))) == (4, 4)
+    assert numbers.exact(-0.04096, 4, sign=True) == "\u22120.0410"
+    assert numbers.exact(0.04096, 4, sign=True) == "+0.0410"
+    assert numbers.exact(12345.6, 1) == "12,345.6"
+    assert numbers.exact(-3.2e-9, 11) == "\u22123.2e\u221209"
+    assert numbers.exact(3.2e15, 0) == "3.2e+15"
+
+
+def test_p_values_are_never_zero_and_levels_are_percent() -> None:
+    assert (numbers.p_value(0.0), numbers.p_value(0.00099), numbers.p_value(0.0414), numbers.p_value(1.0)) == (
+        "< 0.001",
+        "< 0.001",
+        "0.041",
+        "1.000",
+    )
+    assert (numbers.percent(0.95), numbers.percent(0.9833333)) == ("95\u202f%", "98.3\u202f%")

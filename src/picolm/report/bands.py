@@ -12,12 +12,14 @@ from picolm.experiments.statistics.bands import Band
 from picolm.experiments.statistics.curve import Curve
 from picolm.report import numbers
 from picolm.report.figures import COLOURS, LOGARITHMIC_STEPS, STEPS, Drawn, Figure, Trace, View
-from picolm.report.markup import Markup, data_table, label
+from picolm.report.markup import Markup, data_table, element, label
 from picolm.report.overlay import dash
 from picolm.report.ribbon import Ribbon
 from picolm.report.series import Series, number
 
 _MINUS = "\u2212"
+_THIN = 600
+"""Points of a single run: there may be many runs."""
 
 
 def curve_figures(findings: Findings) -> list[Figure]:
@@ -39,7 +41,9 @@ def area_table(findings: Findings) -> Markup:
                 else f"{numbers.exact(interval.low, digits, True)} to {numbers.exact(interval.high, digits, True)}"
             )
             value = numbers.exact(area.estimate.value, digits, True)
-            rows.append([_title(panel), arm, value, ends, str(len(area.differences))])
+            rows.append(
+                [element("span", _title(panel), class_="measure"), arm, value, ends, str(len(area.differences))]
+            )
     level = numbers.percent(findings.plan.confidence)
     return (
         data_table(("Curve", "Arm", "Mean difference", f"{level} interval", "Pairs"), rows, (2, 3, 4))
@@ -98,7 +102,13 @@ def _of_arm(panel: CurvePanel, name: str, arm: int) -> Iterator[Drawn]:
         yield ribbon
     for repetition, curve in panel.runs.get(name, {}).items():
         yield Trace(
-            f"{name}, {repetition}", _series(curve), colour, width=0.7, group=name, listed=False, dash=dash(arm)
+            f"{name}, {repetition}",
+            _series(curve).thinned(_THIN),
+            colour,
+            width=0.7,
+            group=name,
+            listed=False,
+            dash=dash(arm),
         )
     if band is not None:
         yield Trace(name, _mean(band), colour, width=2.5, group=name, dash=dash(arm))

@@ -27,6 +27,7 @@ class Dots:
         run: its place among the runs of the page.
         shift: how far from the middle of a row its dots stand, in rows: equal values would hide each other.
         colour: name of a CSS variable.
+        listed: whether it stands in the legend.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dots:
     run: int
     shift: float
     colour: str
+    listed: bool = True
 
     @property
     def symbol(self) -> str:
@@ -61,6 +63,7 @@ class Dots:
             "colour": self.colour,
             "hovertemplate": f"{label(self.name)}<br>%{{customdata}}<br><b>%{{x:.4~g}}</b><extra></extra>",
             "runs": [self.run],
+            **({} if self.listed else {"showlegend": False}),
         }
 
 

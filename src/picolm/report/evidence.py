@@ -22,7 +22,9 @@ def noise_table(findings: Findings) -> Markup:
         digits = numbers.decimals(noise.sd)
         spread = f"{numbers.exact(noise.sd_low, digits)} to {numbers.exact(noise.sd_high, digits)}"
         mean, sd = numbers.exact(noise.estimate.value, digits), numbers.exact(noise.sd, digits)
-        rows.append([effect.words, effect.size, mean, sd, spread, str(len(noise.seeds))])
+        rows.append(
+            [element("span", effect.words, class_="measure"), effect.size, mean, sd, spread, str(len(noise.seeds))]
+        )
     head = ("Number", "Size", "Mean", "Sd over seeds", "Interval of the sd", "Seeds")
     return _without_empty(head, rows, (2, 3, 4, 5))
 
@@ -36,8 +38,8 @@ def effect_table(findings: Findings) -> Markup:
         p = found.estimate.p_value()
         rows.append(
             [
-                effect.words,
-                effect.arm,
+                element("span", effect.words, class_="measure"),
+                element("span", effect.arm, class_="state"),
                 effect.size,
                 *_estimate(found.estimate, findings.plan.confidence),
                 "" if p is None else numbers.p_value(p),

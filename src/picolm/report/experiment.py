@@ -74,7 +74,8 @@ def _cards(findings: Findings) -> Iterator[tuple[str, ...]]:
             yield "Primary prediction", shown, judged.prediction.measure.words, outcome or ""
     repetitions = len({run.repetition for run in findings.runs})
     yield "Repetitions", str(repetitions), f"of {len(findings.plan.arms)} arms"
-    yield "Took", numbers.duration(findings.took.seconds), numbers.flops(findings.took.flops)
+    if findings.took.seconds:
+        yield "Took", numbers.duration(findings.took.seconds), numbers.flops(findings.took.flops)
 
 
 def _body(findings: Findings, plots: dict[str, Markup], path: Path, runs: Path) -> Markup:

@@ -12,6 +12,10 @@ from picolm.report.markup import label
 from picolm.report.series import Series, number
 
 _MEAN = "series-2"
+_LONGEST, _LEVEL = 14, 28
+"""Characters of one name below an axis; of all of them, side by side on a telephone."""
+_FEW_SEEDS = 6
+"""Up to which a legend tells seeds apart; of more, hovering does."""
 
 
 def pair_figures(findings: Findings) -> list[Figure]:
@@ -63,13 +67,23 @@ def _joined(findings: Findings, words: str, size: str) -> list[Trace]:
 
 
 def _arms(arms: Sequence[str]) -> dict[str, object]:
+    names = [_short(arm) for arm in arms]
+    # Leaning to the left, the last name stays within the plot.
+    leaning = {"tickangle": -30} if sum(map(len, names)) > _LEVEL else {}
     return {
+        **leaning,
         "title": {"text": ""},
         "tickmode": "array",
         "tickvals": list(range(len(arms))),
-        "ticktext": [label(arm, 20) for arm in arms],
+        "ticktext": [label(name) for name in names],
+        "ticklabeloverflow": "allow",
         "range": [-0.4, len(arms) - 0.6],
     }
+
+
+def _short(name: str) -> str:
+    """Names of arms often differ at their ends alone."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2]}\u2026{name[-_LONGEST // 2 + 1 :]}"
 
 
 def _differences(title: str, effects: Sequence[Effect], findings: Findings) -> View:
@@ -87,6 +101,7 @@ def _differences(title: str, effects: Sequence[Effect], findings: Findings) -> V
             place,
             shift(place, len(seeds) + 1),
             f"series-{place % COLOURS + 1}",
+            listed=len(seeds) <= _FEW_SEEDS,
         )
         for place, seed in enumerate(seeds)
     ]

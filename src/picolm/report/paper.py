@@ -20,6 +20,8 @@ from picolm.report.sweep import Points
 from picolm.runs.durable import make_parents, write_bytes
 
 _MAKER = "PicoLM"
+_HALF = 21
+"""Characters of a legend's name that half of a column has room for."""
 _OKABE_ITO = {
     "series-1": "#0072B2",
     "series-2": "#D55E00",
@@ -133,10 +135,16 @@ def _drawn(view: View) -> dict[str, bytes]:
 
 
 def _height(view: View) -> float:
-    entries = sum(isinstance(trace, Dots) or (isinstance(trace, Trace) and trace.listed) for trace in view.traces)
-    legend = 0.16 * (entries // 2 if entries > 1 else 0)
+    entries = sum(isinstance(trace, Dots | Trace) and trace.listed for trace in view.traces)
+    legend = 0.16 * (entries // _columns(view) if entries > 1 else 0)
     rows = [len(view.yaxis["tickvals"]) for trace in view.traces if isinstance(trace, Dots | Points)]
     return legend + (0.8 + 0.15 * rows[0] if rows else 3.1 if view.lower else 2.2)
+
+
+def _columns(view: View) -> int:
+    """Columns of the legend: names that are longer than half of the width stand below each other."""
+    names = [trace.name for trace in view.traces if isinstance(trace, Dots | Trace) and trace.listed]
+    return 1 if max(map(len, names), default=0) > _HALF else 2
 
 
 def _draw_panels(sheet: Any, view: View) -> None:
@@ -162,7 +170,7 @@ def _draw_panels(sheet: Any, view: View) -> None:
         _dress(beneath, replace(view, yaxis=view.lower))
         upper.label_outer()
     if len(view.traces) > 1:
-        sheet.legend(loc="outside upper center", ncols=2)
+        sheet.legend(loc="outside upper center", ncols=_columns(view))
 
 
 def _draw_dots(axes: Any, one: Dots) -> None:
@@ -174,7 +182,7 @@ def _draw_dots(axes: Any, one: Dots) -> None:
         markersize=3,
         elinewidth=0.6,
         color=_COLOURS[one.colour],
-        label=plain(one.name),
+        label=plain(one.name) if one.listed else "_nolegend_",
     )
 
 
@@ -214,7 +222,9 @@ def _dress(axes: Any, view: View) -> None:
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
         if "tickvals" in asked:
-            axis.set_ticks(asked["tickvals"], [plain(html.unescape(name)) for name in asked["ticktext"]])
+            names = [plain(html.unescape(name)) for name in asked["ticktext"]]
+            leaning = {"rotation": -asked["tickangle"], "ha": "right"} if "tickangle" in asked else {}
+            axis.set_ticks(asked["tickvals"], names, **leaning)
             axis.set_minor_formatter(NullFormatter())
         if "range" in asked:
             axis.set_view_interval(*asked["range"], ignore=True)

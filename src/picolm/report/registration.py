@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from picolm.experiments.findings import Cost, Findings, PlanVersion
 from picolm.experiments.plan import Plan, Seeds
@@ -23,6 +23,7 @@ def plan_parts(findings: Findings) -> list[Markup]:
         *_titled("What the arms differ in", _differences(findings)),
         *_titled("What the search chose", _choices(findings.choices)),
         *_titled("Forecast and took", _costs(findings)),
+        *_titled("Versions of the plan", _versions(findings.versions) if len(findings.versions) > 1 else Markup()),
     ]
 
 
@@ -31,25 +32,12 @@ def deviations(findings: Findings) -> Markup:
     changed = findings.deviations
     if not changed:
         return Markup()
-    said = (
-        "The plan was changed after runs had begun."
-        if len(changed) == 1
-        else "The plan was changed after runs had begun, more than once."
-    )
-    rows = [
-        [
-            _when(version),
-            element("code", version.digest[:12], title=version.digest),
-            join(element("p", change) for change in version.changes),
-            _begun(version.after_runs),
-        ]
-        for version in changed
-    ]
+    said = "The plan was changed after runs had begun" + (f", {len(changed)} times." if len(changed) > 1 else ".")
     return element(
         "div",
         element("h3", "Deviations from the plan"),
         element("p", said),
-        data_table(("Written", "Hash", "What changed", "By then"), rows),
+        _versions(changed),
         class_="alert",
     )
 
@@ -60,6 +48,19 @@ def warnings(findings: Findings) -> Markup:
         return Markup()
     listed = element("ul", *(element("li", warning) for warning in findings.warnings))
     return element("div", element("h3", "Mind"), listed, class_="alert")
+
+
+def _versions(versions: Sequence[PlanVersion]) -> Markup:
+    rows = [
+        [
+            _when(version),
+            element("code", version.digest[:12], title=version.digest),
+            join(element("p", change) for change in version.changes) or "the first",
+            _begun(version.after_runs),
+        ]
+        for version in versions
+    ]
+    return data_table(("Written", "Hash", "What changed", "By then"), rows)
 
 
 def _titled(title: str, part: Markup) -> list[Markup]:

@@ -8,6 +8,10 @@ from typing import Any
 
 from picolm.experiments.statistics.bands import Band
 from picolm.report.markup import label
+from picolm.report.series import spread
+
+_MOST = 1000
+"""Places of an edge: more would make a page heavy and look the same."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Ribbon:
         """The ribbon of a band; None of one seed, which has no intervals."""
         if band.low is None or band.high is None:
             return None
-        return cls(name, band.x.tolist(), band.low.tolist(), band.high.tolist(), colour, lower)
+        kept = spread(range(len(band.x)), _MOST)
+        x, low, high = (ends[kept].tolist() for ends in (band.x, band.low, band.high))
+        return cls(name, x, low, high, colour, lower)
 
     def as_plotly(self) -> dict[str, Any]:
         """Return the trace, light: values to 6 digits; there along the upper ends, back along the lower ones."""

@@ -72,6 +72,7 @@ def sweep_table(findings: Findings) -> Markup:
     rows = [
         [
             run.name,
+            run.size,
             *(written(values[place(run)][key]) for key in keys),
             *(value_words(run.values.get(w)) for w in words),
         ]
@@ -79,8 +80,14 @@ def sweep_table(findings: Findings) -> Markup:
     ]
     if not rows:
         return Markup()
-    head = ["Run", *(element("code", key) for key in keys), *words]
-    return data_table(head, rows, range(1 + len(keys), len(head)))
+    head = [
+        *("Run", "Size"),
+        *(element("code", key) for key in keys),
+        *(element("span", word, class_="measure") for word in words),
+    ]
+    if not any(run.size for run in findings.runs):
+        head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
+    return data_table(head, rows, range(len(head) - len(words), len(head)))
 
 
 def sweep_figures(findings: Findings) -> list[Figure]:

@@ -113,7 +113,7 @@ def _numbers(judged: Judged, secondary: int, confidence: float) -> Iterator[tupl
         if difference.hedges_gz is not None:
             yield "Hedges' g of pairs", numbers.exact(difference.hedges_gz, 2, True)
         if difference.in_noise_sds is not None:
-            yield "in sds of the noise floor", numbers.exact(difference.in_noise_sds, 2, True)
+            yield "in noise sds", numbers.exact(difference.in_noise_sds, 2, True)
         yield "pairs", str(len(difference.differences))
         if difference.dropped:
             yield "left out", "; ".join(f"{one.seed}: {one.reason}" for one in difference.dropped)

@@ -84,14 +84,19 @@ def _region(claim: Claim, scale: Scale) -> Markup:
 
 
 def _ticks(marks: Sequence[float], scale: Scale) -> list[Markup]:
-    named = [(f"{mark:+g}".replace("-", "\u2212"), scale.percent(mark)) for mark in marks if mark]
+    named = [(_signed(mark), scale.percent(mark)) for mark in marks if mark]
     parts = [_line(scale.percent(0), 4, scale.percent(0), _BOTTOM + 4, "zero")]
     # 0 has a line of its own, so that its label is what gives way.
     if all(abs(scale.percent(0) - place) >= _CROWDED for _, place in named):
         parts.append(_label(scale.percent(0), "0"))
-    for words, place in named:
-        parts += [_line(place, 4, place, _BOTTOM + 4, "threshold"), _label(place, words)]
-    return parts
+    parts += [_line(place, 4, place, _BOTTOM + 4, "threshold") for _, place in named]
+    if len(named) == 2 and named[1][1] - named[0][1] < _CROWDED:
+        named = [(f"\u00b1{max(marks):g}", scale.percent(0))]
+    return [*parts, *(_label(place, words) for words, place in named)]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}".replace("-", "\u2212")
 
 
 def _interval(interval: Interval, scale: Scale) -> list[Markup]:

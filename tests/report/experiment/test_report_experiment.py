@@ -16,9 +16,11 @@ from picolm.experiments.findings import Cost, Findings, Judged, Lineage
 from picolm.experiments.plan import Plan
 from picolm.experiments.statistics.curve import Curve
 from picolm.experiments.statistics.differences import paired_difference
+from picolm.experiments.statistics.interaction import interaction
 from picolm.experiments.statistics.verdict import Claim, verdict_of
 from picolm.report.experiment import experiment_figures, write_experiment_report
 from picolm.report.paper import write_figures
+from picolm.report.whisker import whisker
 
 MINUS = "\u2212"
 
@@ -108,6 +110,14 @@ def test_whisker_stands_on_one_scale_with_zero_and_the_threshold(page: Path, fin
     region = re.search(r'class="region" x="([\d.]+)%" y="4" width="([\d.]+)%"', drawing[0])
     assert region is not None
     assert (float(region[1]), float(region[2])) == pytest.approx((0.0, x["threshold"]), abs=0.02)
+
+
+def test_thresholds_that_would_touch_share_a_label() -> None:
+    values = {seed: 1.0 + 0.01 * seed for seed in range(3)}
+    far = Claim("loss", paired_difference(values, dict.fromkeys(values, 0.0)).estimate, "same", 0.02)
+    near = Claim("loss", paired_difference(values, dict.fromkeys(values, 1.0)).estimate, "same", 0.02)
+    labels = [re.findall(r"<text[^>]*>([^<]*)<", whisker(claim, None, "refuted")) for claim in (far, near)]
+    assert labels == [["\u00b10.02"], ["0", f"{MINUS}0.02", "+0.02"]]
 
 
 def test_each_outcome_has_a_shape_a_sign_and_a_word_of_its_own(
@@ -309,6 +319,18 @@ def test_a_ratio_is_told_beside_its_logarithm(findings: Findings, tmp_path: Path
     assert f"{math.exp(found.estimate.value):.3g} times as far along the axis, {low:.3g} to {high:.3g}" in text
 
 
+def test_slope_by_size_goes_through_effects_that_lie_on_a_line(findings: Findings, tmp_path: Path) -> None:
+    sizes = (1e6, 1e7, 1e8)
+    effects = {size: {seed: -0.02 * place + 0.001 * seed for seed in range(3)} for place, size in enumerate(sizes)}
+    found = interaction(effects, same_seeds=True)
+    judged = replace(findings.judged[4], verdict=None, interaction=found)
+    page = write_experiment_report(replace(findings, judged=(judged,)), tmp_path / "sizes.html")
+    points, slope = drawn(page)["trend-0"]["traces"]
+    assert points["x"] == list(sizes)
+    assert slope["y"] == pytest.approx(points["y"], abs=1e-6)
+    assert f"{MINUS}0.0200 per tenfold parameters" in read(page)[1]
+
+
 def test_forked_experiment_shows_its_lineage_and_the_common_past(findings: Findings, tmp_path: Path) -> None:
     past = Curve.of([0, 100], [8.0, 7.0])
     forked = replace(
@@ -334,7 +356,7 @@ def test_sweep_has_no_verdicts_and_its_best_run_on_top(
     markup, text = read(page)
     assert "Verdicts" not in text
     table = markup[markup.index("<h2>Sweep") :].split("</table>")[0]
-    rows = re.findall(r'<th scope="row">([^<]*)</th><td>(\d+)</td>', table)
+    rows = re.findall(r'<th scope="row">([^<]*)</th><td>\w+</td><td>(\d+)</td>', table)
     words = "final validation loss"
     done = sorted((run for run in findings.runs if words in run.values), key=lambda run: run.values[words].value)
     steps = {"cold": "100", "warm": "400"}
