@@ -9,6 +9,7 @@ from picolm.terminal.tables import inline, print_table, printable, readable_dura
 
 if TYPE_CHECKING:
     from picolm.experiments.findings import Findings, Judged
+    from picolm.experiments.statistics.verdict import Verdict
 
 
 def print_outline(found: Mapping[str, Any]) -> None:
@@ -62,10 +63,11 @@ def print_verdicts(found: Findings) -> None:
     done = sum(run.state == "finished" for run in found.runs)
     print(printable(f"{found.plan.name}: {found.plan.claim or 'no claim'}"))
     print(f"{done} of {len(found.runs)} runs finished")
-    if found.judged:
-        print_table(
-            ["verdict", "prediction", "effect", "interval", "p", "seeds"], [_verdict_row(one) for one in found.judged]
-        )
+    for one in found.judged:
+        print()
+        for line in _verdict_lines(one):
+            print(printable(line))
+    print()
     floors = [one for one in found.effects if one.noise is not None and one.arm == found.plan.control]
     if floors:
         print_table(
@@ -84,22 +86,30 @@ def print_verdicts(found: Findings) -> None:
         print(f"mind: {printable(sentence)}")
 
 
-def _verdict_row(one: Judged) -> list[str]:
-    said = f"{one.prediction.measure.words}, {one.arm} less {one.against}: {one.prediction.direction}"
-    if one.prediction.smallest:
-        said += f" by {one.prediction.smallest:g} or more"
-    name = ("primary: " if one.prediction.primary else "") + said
-    verdict = one.verdict
-    if verdict is None:
-        return ["none yet", name, one.missing or "", "", "", ""]
-    interval = verdict.interval
-    p = "" if one.p_value is None else f"{one.p_value:.2g}"
-    settle = "" if verdict.to_settle is None else f" ({verdict.to_settle} would settle it)"
-    return [
-        verdict.outcome,
-        name,
-        f"{verdict.claim.estimate.value:+.4g}",
-        "" if interval is None else f"{interval.low:+.4g} to {interval.high:+.4g} ({interval.confidence:.1%})",
-        p,
-        f"{verdict.claim.estimate.seeds}{settle}",
-    ]
+def _verdict_lines(one: Judged) -> list[str]:
+    """What was predicted, what was found, and what would settle it."""
+    prediction, verdict = one.prediction, one.verdict
+    outcome = "no verdict yet" if verdict is None else verdict.outcome
+    size = f" at {prediction.size}" if prediction.size else ""
+    said = f"{prediction.measure.words}{size}, {one.arm} less {one.against}: {prediction.direction}"
+    if prediction.smallest:
+        said += f" by {prediction.smallest:g}" + (" or more" if prediction.direction != "same" else " at most")
+    lines = [f"{outcome.upper()}  {'primary: ' if prediction.primary else ''}{said}"]
+    if verdict is not None:
+        lines.append(
+            f"  {one.scale} {_estimate(verdict)}" + ("" if one.p_value is None else f", p = {one.p_value:.2g}")
+        )
+        if verdict.to_settle is not None:
+            settles = verdict.to_settle
+            lines.append(f"  {settles}" + ("" if settles.seeds is None else " in all would settle it"))
+    if one.missing is not None:
+        lines.append(f"  {one.missing}")
+    return lines
+
+
+def _estimate(verdict: Verdict) -> str:
+    estimate, interval = verdict.claim.estimate, verdict.interval
+    between = (
+        "" if interval is None else f" [{interval.low:+.4g}, {interval.high:+.4g}] at {100 * interval.confidence:.3g} %"
+    )
+    return f"{estimate.value:+.4g}{between}, {estimate.seeds} seed{'' if estimate.seeds == 1 else 's'}"
