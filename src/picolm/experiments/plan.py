@@ -183,8 +183,8 @@ class Plan(Section):
         for name in (*self.arms, *self.sizes):
             if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
                 raise ValueError(f"'{name}' cannot name an arm or a size: use letters, digits, '.', '_' and '-'")
-        self._check_claim()
         self._check_arms(self.sweep)
+        self._check_claim()
         if self.tune is not None:
             self._check_tune(self.tune)
         if self.fork is not None and self.sizes:
