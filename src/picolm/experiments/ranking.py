@@ -16,6 +16,7 @@ from picolm.experiments.space import Point
 from picolm.experiments.statistics.differences import paired_difference
 from picolm.experiments.statistics.estimate import Interval
 from picolm.experiments.statistics.seeds import mean_over_seeds
+from picolm.experiments.sweep import Choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Ranked:
         n_planned: seeds in all.
         failed: runs that ended with an error or a number that is none.
         censored: runs that never came to the value that was to be reached.
-        behind: how much worse it is than the best, seed by seed (never negative but for other seeds); None of the
-            best itself and where they share no seed.
+        behind: how much worse it is than the best, on the seeds that both have; negative only where it lacks some.
+            None of the best itself, and where they share none.
         interval: of `behind`; None with fewer than two seeds in common.
     """
 
@@ -71,7 +72,7 @@ class Ranking:
 
     size: str
     measure: str
-    choose: str
+    choose: Choose
     points: tuple[Ranked, ...]
 
     @property
@@ -174,14 +175,14 @@ def _ranked(plan: Plan, arm: str, runs: Sequence[RunRecord], values: Mapping[int
     )
 
 
-def _place(one: Ranked, choose: str) -> tuple[bool, bool, float]:
+def _place(one: Ranked, choose: Choose) -> tuple[bool, bool, float]:
     """Whole ones first, best first; points that are equal stay in the order of the plan."""
     mean = math.inf if one.mean is None else one.mean if choose == "lowest" else -one.mean
     return one.mean is None, not one.whole, mean
 
 
 def _beside_best(
-    points: Sequence[Ranked], values: Mapping[str, Mapping[int | str, float]], choose: str, alpha: float
+    points: Sequence[Ranked], values: Mapping[str, Mapping[int | str, float]], choose: Choose, alpha: float
 ) -> list[Ranked]:
     if not points or not points[0].whole:
         return list(points)
@@ -190,7 +191,7 @@ def _beside_best(
 
 
 def _behind(
-    one: Ranked, own: Mapping[int | str, float], best: Mapping[int | str, float], choose: str, alpha: float
+    one: Ranked, own: Mapping[int | str, float], best: Mapping[int | str, float], choose: Choose, alpha: float
 ) -> Ranked:
     if not own.keys() & best.keys():
         return one
