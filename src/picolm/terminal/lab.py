@@ -68,9 +68,7 @@ def _verdicts(numbers: Sequence[RecordedVerdict]) -> list[list[str]]:
         [
             ("primary: " if one.primary else "") + _at(one.measure, one.size),
             f"{one.arm} less {one.against}",
-            f"{one.direction}, {one.smallest:g} at least"
-            if one.direction != "same"
-            else f"same within {one.smallest:g}",
+            _expected(one),
             (one.verdict or _UNJUDGED) + (f" ({one.missing})" if one.missing else ""),
             _effect(one),
             "-" if one.p is None else f"{one.p:.2g}",
