@@ -95,7 +95,7 @@ def test_one_is_shown_with_what_was_changed_and_what_was_learnt(call: Call, lab:
         "lesson: It is not.",
         "primary: final validation loss",
         "lower, by more than 0.01",
-        "optimizer.learning_rate  0.003",
+        "optimizer.learning_rate     0.003  0.006",
         "9 of 10 runs",
         "deviation: 2026-02-27, after 3 runs",
     ):
