@@ -12,7 +12,7 @@ from picolm.experiments.findings import RunRecord, State
 from picolm.experiments.plan import Plan
 from picolm.experiments.quantity import Number
 from picolm.experiments.ranking import rankings, value_of
-from picolm.terminal.experiment import print_rankings
+from picolm.terminal.ranking import print_rankings
 
 LOSS = "final validation loss"
 
