@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from picolm.commands import analysis, converge, evaluation, harness, model, reporting, run
+from picolm.commands import analysis, converge, evaluation, harness, lab, model, reporting, run
 from picolm.commands.arguments import AsJson, Overrides, With, trusted
 from picolm.commands.data import data_app
 from picolm.commands.experiment import experiment_app
@@ -107,6 +107,8 @@ app.command()(model.generate)
 app.command("import")(model.import_)
 app.command()(model.export)
 app.command()(reporting.report)
+app.command()(lab.lab)
+experiment_app.command()(lab.record)
 
 
 @app.command()

@@ -7,7 +7,7 @@ Three comments directly above a block are known here:
     <!-- output -->             the block shows what the block before it prints, or a part of that
 
 A yaml or python block with a title is written to a file of that name, and a python block then is not run; every yaml
-block must be a valid configuration, or a valid plan of an experiment.
+block must be a valid configuration, or a valid plan or record of an experiment.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 import picolm
+from picolm.experiments.notebook import read_record
 from picolm.experiments.reading import read_plan
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,8 @@ def check_yaml(block: Block, directory: Path) -> None:
     file.write_text(block.code, encoding="utf-8")
     if block.code.startswith("experiment:"):
         read_plan(file)
+    elif block.code.startswith("record:"):
+        read_record(file)
     else:
         picolm.load_config(file)
 

@@ -34,6 +34,8 @@ def outline(path: Path | str, *, trusted: Sequence[str] = (), progress: Progress
     design = Design(plan, base_of(plan, path.parent) if parent is None else build_config(parent.identity["config"]))
     # Every value of a search is a configuration too: a wrong one must not show after hours.
     design.search()
+    if plan.sweep is not None:
+        design = Design(plan.with_points(plan.sweep.stand_ins()), design.base)
     costs: dict[tuple[str, str], Cost] = {}
     for arm, size in design.cells:
         found = forecast(design.config(arm, size), progress, trusted=trusted)

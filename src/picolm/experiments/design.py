@@ -72,6 +72,9 @@ class Design:
         self._base = base.model_dump(mode="json")
         for arm, size in self.cells:
             self._refuse_unequal(arm, size)
+        if plan.sweep is not None and not plan.arms:
+            # The points are not known yet, but what they may hold is.
+            Design(plan.with_points(plan.sweep.probes()), base)
 
     @property
     def sizes(self) -> list[str]:
@@ -140,25 +143,40 @@ class Design:
     def config(self, arm: str, size: str, more: Patch | None = None) -> Config:
         """The configuration of an arm at a size, with its number of steps, and with further changes."""
         config = self._built(arm, size, more or {})
-        if self.plan.equal == "steps" or arm == self.plan.control:
+        if self.plan.equal == "steps":
             return config
-        control = self._built(self.plan.control, size, more or {})
+        control = self.reference(size, more)
         of = _step_tokens if self.plan.equal == "tokens" else _step_flops
         return _with_steps(config, max(1, round(control.training.steps * of(control) / of(config))))
+
+    def reference(self, size: str, more: Patch | None = None) -> Config:
+        """What arms of a size are compared with: the baseline; of a sweep, what is there before a point changes it."""
+        if self.plan.sweep is None:
+            return self._built(self.plan.control, size, more or {})
+        try:
+            return changed(self._base, _over(self.plan.set, self.plan.sizes.get(size, {}), more or {}))
+        except PicoLMError as error:
+            raise PicoLMError((f"size '{size}'" if size else "set") + f": {error}") from None
 
     def _built(self, arm: str, size: str, more: Patch) -> Config:
         patch = _over(self.plan.set, self.plan.sizes.get(size, {}), self.plan.arms[arm].set, more)
         try:
             return changed(self._base, patch, self.plan.arms[arm].with_)
         except PicoLMError as error:
-            raise PicoLMError(f"arm '{arm}'" + (f" at size '{size}'" if size else "") + f": {error}") from None
+            raise PicoLMError(self._called(arm) + (f" at size '{size}'" if size else "") + f": {error}") from None
+
+    def _called(self, arm: str) -> str:
+        if self.plan.sweep is None:
+            return f"arm '{arm}'"
+        return f"the point {', '.join(f'{key}={value}' for key, value in self.plan.arms[arm].set.items())}"
 
     def _refuse_unequal(self, arm: str, size: str) -> None:
-        own, control = (self._built(name, size, {}).training.steps for name in (arm, self.plan.control))
-        if own != control:
+        own, control = self._built(arm, size, {}).training.steps, self.reference(size).training.steps
+        # A sweep compares nothing: how long to train may be what it asks.
+        if own != control and not (self.plan.sweep is not None and self.plan.equal == "steps"):
             raise PicoLMError(
-                f"arm '{arm}' trains for {own} steps and the baseline for {control}: the length of arms follows from "
-                f"the baseline's (`equal: {self.plan.equal}`), so leave training.steps out"
+                f"{self._called(arm)} trains for {own} steps and the baseline for {control}: the length of arms "
+                f"follows from the baseline's (`equal: {self.plan.equal}`), so leave training.steps out"
             )
 
 

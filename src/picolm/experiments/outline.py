@@ -11,6 +11,7 @@ from picolm.experiments.design import THE_SIZE, Design, PlannedRun
 from picolm.experiments.findings import Cost
 from picolm.experiments.measurable import unmeasured
 from picolm.experiments.statistics.foresight import too_few_seeds
+from picolm.experiments.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,12 @@ class Outline:
         return Cost(flops, seconds, disk)
 
     def changes(self, arm: str, size: str) -> list[Change]:
-        """What an arm differs in from the baseline at a size: nothing else may, and this shows that nothing does."""
-        plan = self.design.plan
-        control, own = (self.design.config(name, size).model_dump(mode="json") for name in (plan.control, arm))
-        return difference(control, own)
+        """What an arm differs in from the baseline at a size: nothing else may, and this shows that nothing does.
+
+        A point of a sweep is compared with what is there before a point changes it.
+        """
+        control, own = self.design.reference(size), self.design.config(arm, size)
+        return difference(control.model_dump(mode="json"), own.model_dump(mode="json"))
 
     @property
     def warnings(self) -> list[str]:
@@ -56,7 +59,9 @@ class Outline:
                 f"all arms go on from {plan.fork.run}: what differs between its forks says nothing about other pasts, "
                 "so repetitions are no replicates of the whole training"
             )
-        if n_seeds < 2:
+        if plan.sweep is not None:
+            found += _told_of_sweep(plan.sweep, n_seeds)
+        elif n_seeds < 2:
             found.append("a single seed has no noise floor, and no verdict can be reached: take 5 or more")
         else:
             secondary = max(1, sum(not one.primary for one in plan.predictions))
@@ -88,12 +93,32 @@ class Outline:
             "name": plan.name,
             "claim": plan.claim,
             "equal": plan.equal,
+            "sweep": None if plan.sweep is None else _asked(plan.sweep),
             "arms": arms,
             "predictions": [_said(self.design, place) for place in range(len(plan.predictions))],
             "runs": [run.name for run in self.runs],
             "total": asdict(self.total),
             "warnings": self.warnings,
         }
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "kind": sweep.kind,
+        "points": sweep.n_points,
+        "keys": sweep.keys,
+        "measure": sweep.measure.words,
+        "choose": sweep.choose,
+    }
+
+
+def _told_of_sweep(sweep: Sweep, n_seeds: int) -> list[str]:
+    found = []
+    if n_seeds < 2:
+        found.append("a single seed cannot tell points apart that differ by less than seeds do: take 2 or more")
+    if sweep.optuna is not None:
+        found.append("Optuna proposes points as runs end: those shown are drawn at random, to tell what it may cost")
+    return found
 
 
 def _said(design: Design, place: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from picolm.config.section import Count, Positive, PositiveReal, Section, Seed, Strings
 from picolm.experiments.launchers.settings import Slurm
 from picolm.experiments.quantity import Quantity
+from picolm.experiments.space import Point
+from picolm.experiments.sweep import Sweep
 
 Patch = dict[str, Any]
 """Changes of a configuration by dotted key: `{training.steps: 300}`."""
@@ -137,6 +139,21 @@ class Prediction(Section):
         return self
 
 
+def arms_of(points: Sequence[Point]) -> dict[str, Arm]:
+    """The arms that points of a sweep are: `p001`, `p002`, ... in their order.
+
+    A number, not the values: values have signs that no file should be called by, may be long, and one more key would
+    rename what ran already. Which values it stands for is in every table.
+    """
+    return {f"p{number:03d}": Arm(set=point) for number, point in enumerate(points, start=1)}
+
+
+def _arms_of_sweep(given: dict[str, Any]) -> dict[str, Arm]:
+    """The arms of a plan that names none."""
+    sweep: Sweep | None = given.get("sweep")
+    return {} if sweep is None else arms_of(sweep.points())
+
+
 class Plan(Section):
     """An experiment, written down before its first run."""
 
@@ -146,7 +163,11 @@ class Plan(Section):
     base: str | None = Field(None, description="a preset, or a YAML file beside the plan")
     set: Patch = Field({}, description="changes for all runs")
     sizes: dict[str, Patch] = Field({}, description="models of several sizes: changes by name; empty: one size")
-    arms: dict[str, Arm] = Field(description="ways to train by name, the baseline among them", min_length=1)
+    sweep: Sweep | None = Field(None, description="points to be tried and ranked, in place of arms and a claim")
+    arms: dict[str, Arm] = Field(
+        default_factory=_arms_of_sweep,
+        description="ways to train by name, the baseline among them; of a sweep, its points",
+    )
     baseline: str | None = Field(None, description="the arm that others are compared with; null: the first")
     seeds: Seeds = Field(description="repetitions")
     equal: Equal = Field("steps", description="what arms of a size share: steps, tokens or flops")
@@ -167,6 +188,7 @@ class Plan(Section):
         for name in (*self.arms, *self.sizes):
             if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
                 raise ValueError(f"'{name}' cannot name an arm or a size: use letters, digits, '.', '_' and '-'")
+        self._check_arms(self.sweep)
         self._check_claim()
         if self.tune is not None:
             self._check_tune(self.tune)
@@ -184,6 +206,21 @@ class Plan(Section):
         primary = sum(one.primary for one in self.predictions)
         if self.predictions and primary != 1:
             raise ValueError(f"one prediction must be primary, not {primary}")
+
+    def _check_arms(self, sweep: Sweep | None) -> None:
+        if sweep is None:
+            if not self.arms:
+                raise ValueError("arms must be given, ways to train to be compared, or `sweep`, points to be ranked")
+            return
+        for name in ("claim", "baseline", "tune"):
+            if getattr(self, name):
+                raise ValueError(f"a sweep ranks points and compares nothing: leave `{name}` out")
+        if self.arms != arms_of(sweep.points()):
+            raise ValueError("the arms of a sweep are its points: leave `arms` out")
+        varied = self.seeds.vary if self.seeds.numbers is not None else tuple(self.seeds.crossed)
+        for key in sweep.keys:
+            if key == "seeds" or (key.removeprefix("seeds.") in varied and key.startswith("seeds.")):
+                raise ValueError(f"the sweep varies {key}, which `seeds` sets: leave one of them out")
 
     def _check_tune(self, tune: Tune) -> None:
         compared = {*(self.seeds.numbers or ()), *(n for numbers in self.seeds.crossed.values() for n in numbers)}
@@ -212,8 +249,8 @@ class Plan(Section):
 
     @property
     def control(self) -> str:
-        """The baseline's name."""
-        return self.baseline or next(iter(self.arms))
+        """The baseline's name; empty of a sweep that has no points yet."""
+        return self.baseline or next(iter(self.arms), "")
 
     @property
     def treatments(self) -> list[str]:
@@ -233,3 +270,8 @@ class Plan(Section):
                 f"a prediction does not say which `arm` it is about, of {', '.join(self.treatments) or 'none'}"
             )
         return self.treatments[0]
+
+    def with_points(self, points: Sequence[Point]) -> Plan:
+        """The same sweep with these points as its arms: those that Optuna proposed so far, for example."""
+        assert self.sweep is not None, "only a sweep has points"
+        return self.model_copy(update={"arms": arms_of(points)})

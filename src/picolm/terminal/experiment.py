@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 
 def print_outline(found: Mapping[str, Any]) -> None:
     """Print `experiments.outline.Outline` as plain data."""
-    print(printable(f"{found['name']}: {found['claim'] or 'no claim'}"))
-    rows = []
+    sweep = found["sweep"]
+    heading = found["claim"] or "no claim"
+    if sweep is not None:
+        varied = f"{sweep['points']} points of {', '.join(sweep['keys'])}"
+        heading = f"a sweep, {sweep['kind']}: {varied}; best is the {sweep['choose']} {sweep['measure']}"
+    print(printable(f"{found['name']}: {heading}"))
+    rows, as_it_is = [], "baseline" if sweep is None else "nothing"
     for name, arm in found["arms"].items():
         differs = [f"{key}: {inline(left)} -> {inline(right)}" for key, (left, right) in arm["differs"].items()]
         cost = arm["cost_of_a_run"]
         took = [f"{cost['flops']:.2e}", readable_duration(cost["seconds"]), readable_size(cost["disk_bytes"])]
-        rows.append([name, f"{arm['steps']:,}", *took, "; ".join(differs) or "baseline"])
-    print_table(["arm", "steps", "FLOP", "time", "disk", "differs in"], rows)
+        rows.append([name, f"{arm['steps']:,}", *took, "; ".join(differs) or as_it_is])
+    print_table(["arm" if sweep is None else "point", "steps", "FLOP", "time", "disk", "differs in"], rows)
     if found["predictions"]:
         print_table(
             ["prediction", "of", "expected", "at least"],
