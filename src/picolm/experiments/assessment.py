@@ -76,8 +76,9 @@ class _Told:
 
 
 def numbers_of(plan: Plan) -> dict[str, Quantity]:
-    """The numbers that a plan names, by their words: those of its predictions, and what its search is chosen by."""
-    named = [one.measure for one in plan.predictions] + ([plan.tune.measure] if plan.tune is not None else [])
+    """The numbers that a plan names, by their words: of its predictions, its search, its sweep."""
+    named = [one.measure for one in plan.predictions]
+    named += [asked.measure for asked in (plan.tune, plan.sweep) if asked is not None]
     return {quantity.words: quantity for quantity in named}
 
 

@@ -11,11 +11,8 @@ from typing import Any
 from picolm.config.loading import build_config, changed, load_config
 from picolm.config.schema import Config
 from picolm.errors import PicoLMError
-from picolm.experiments.plan import Patch, Plan
+from picolm.experiments.plan import THE_SIZE, Patch, Plan
 from picolm.model.size import flops_per_token
-
-THE_SIZE = ""
-"""The name of the size where there is one only."""
 
 Choice = dict[str, Any]
 """Values of tuned keys."""

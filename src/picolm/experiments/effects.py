@@ -26,7 +26,10 @@ def effects_of(design: Design, evidence: Evidence, numbers: Iterable[Quantity]) 
         What some run never reached has no difference.
     """
     plan, replicates = design.plan, Replicates.of(design.plan.seeds, design.repetitions)
-    found = []
+    found: list[Effect] = []
+    if plan.sweep is not None:
+        # Its first point is nothing to compare with; they are ranked.
+        return ()
     for quantity in numbers:
         for size in design.sizes:
             baseline = evidence.values(quantity, plan.control, size)

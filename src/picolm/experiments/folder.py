@@ -9,6 +9,7 @@
 `logs/RUN.txt`         what its processes printed
 `launches.jsonl`       starts and ends of processes
 `choices.json`         what a search chose
+`trials-HASH.jsonl`    points that were proposed one after another, and what became of them
 `forecast.json`        what all runs together were expected to take, before the first
 `superseded/RUN.HASH`  runs whose configuration is no longer in the plan: moved, never removed
 `report.html`          the page
@@ -35,6 +36,7 @@ from picolm.errors import PicoLMError, nearest
 from picolm.experiments.design import Choice, Design, PlannedRun
 from picolm.experiments.findings import Cost, PlanVersion, State
 from picolm.experiments.plan import Plan
+from picolm.experiments.trials import TrialFile
 from picolm.runs.digest import sha256_of_json
 from picolm.runs.directory import RUN_FILE, RunDirectory
 from picolm.runs.durable import explained, write_json, write_text
@@ -154,7 +156,7 @@ class ExperimentFolder:
         Raises:
             PicoLMError: its file was damaged or changed.
         """
-        digest = read_log(self.path / PLANS)[-1]["sha256"]
+        digest = self._digest
         whole = self._version(digest)
         try:
             design = Design(Plan.model_validate(whole["plan"]), build_config(whole["base"]))
@@ -162,7 +164,17 @@ class ExperimentFolder:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it holds no plan") from error
         if plan_digest(design) != digest:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it no longer has the hash {digest}")
-        return design
+        if design.plan.sweep is None or design.plan.sweep.optuna is None:
+            return design
+        return Design(design.plan.with_points([trial.point for trial in self.trials.read()]), design.base)
+
+    @property
+    def trials(self) -> TrialFile:
+        """Points that were proposed one after another, and what became of them: of all versions that ask the same."""
+        science = self._version(self._digest)
+        asked = {key: value for key, value in science["plan"].items() if key not in _NOT_SCIENCE}
+        plan = {**asked, "sweep": {**asked["sweep"], "trials": None}}
+        return TrialFile(self.path / f"trials-{sha256_of_json({'plan': plan, 'base': science['base']})[:12]}.jsonl")
 
     def parent(self) -> RunDirectory | None:
         """The run that arms go on from; None where each begins anew.
@@ -170,7 +182,7 @@ class ExperimentFolder:
         Raises:
             PicoLMError: it is no longer there.
         """
-        place = self._version(read_log(self.path / PLANS)[-1]["sha256"])["parent"]
+        place = self._version(self._digest)["parent"]
         return None if place is None else RunDirectory.open(self.path / place)
 
     def run_path(self, run: str) -> Path:
@@ -236,14 +248,14 @@ class ExperimentFolder:
     def choices(self) -> dict[tuple[str, str], Choice] | None:
         """What the search of this version of the plan chose, by arm and size; None before it did."""
         content = self._json("choices.json")
-        if content is None or content["plan"] != read_log(self.path / PLANS)[-1]["sha256"]:
+        if content is None or content["plan"] != self._digest:
             return None
         return {(one["arm"], one["size"]): one["values"] for one in content["choices"]}
 
     def choose(self, choices: Mapping[tuple[str, str], Choice]) -> None:
         """Keep what the search chose."""
         found = [{"arm": arm, "size": size, "values": values} for (arm, size), values in choices.items()]
-        write_json(self.path / "choices.json", {"plan": read_log(self.path / PLANS)[-1]["sha256"], "choices": found})
+        write_json(self.path / "choices.json", {"plan": self._digest, "choices": found})
 
     def forecast(self) -> Cost | None:
         """What all runs together were expected to take, before the first; None where it was not measured."""
@@ -253,6 +265,12 @@ class ExperimentFolder:
     def expect(self, cost: Cost) -> None:
         """Keep what all runs together are expected to take."""
         write_json(self.path / "forecast.json", asdict(cost))
+
+    @property
+    def _digest(self) -> str:
+        """Of the plan as it stands."""
+        digest: str = read_log(self.path / PLANS)[-1]["sha256"]
+        return digest
 
     def _version(self, digest: str) -> dict[str, Any]:
         content = self._json(f"plans/{digest}.json")

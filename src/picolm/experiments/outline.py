@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from picolm.config.difference import Change, difference
-from picolm.experiments.design import THE_SIZE, Design, PlannedRun
+from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Cost
 from picolm.experiments.measurable import unmeasured
+from picolm.experiments.plan import THE_SIZE
 from picolm.experiments.statistics.foresight import too_few_seeds
 from picolm.experiments.sweep import Sweep
 

@@ -13,6 +13,9 @@ from picolm.experiments.quantity import Quantity
 from picolm.experiments.space import Point
 from picolm.experiments.sweep import Sweep
 
+THE_SIZE = ""
+"""The name of the size where there is one only."""
+
 Patch = dict[str, Any]
 """Changes of a configuration by dotted key: `{training.steps: 300}`."""
 Factor = Literal["init", "data", "dropout", "sampling", "interventions"]

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from picolm.experiments.design import THE_SIZE
 from picolm.experiments.findings import RunRecord
-from picolm.experiments.plan import Plan
+from picolm.experiments.plan import THE_SIZE, Plan
 from picolm.experiments.space import Point
 from picolm.experiments.statistics.differences import paired_difference
 from picolm.experiments.statistics.estimate import Interval
