@@ -14,16 +14,34 @@ PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="The YAML file of
 
 
 @experiment_app.command()
-def plan(target: PlanPath, with_: With = None, as_json: AsJson = False) -> None:
+def plan(
+    target: PlanPath,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Make no short runs to measure what runs take; the time is then rough.")
+    ] = False,
+    with_: With = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what a plan comes to: its arms, its runs, their cost, and what it will not be able to tell.
+
+    Short runs measure the cost; the same plan a second time reads what they showed.
 
     Examples:
         picolm experiment plan warmup.yaml
+
+        picolm experiment plan warmup.yaml --quick
     """
     from picolm.assembly.experimenting import outline
-    from picolm.terminal.experiment import print_outline
-    from picolm.terminal.progress import PreparationProgress, messages
+    from picolm.terminal.evaluation import EvaluationProgress
+    from picolm.terminal.experiment import calibration_line, print_outline
+    from picolm.terminal.progress import messages
     from picolm.terminal.tables import print_json
 
-    found = outline(target, trusted=trusted(with_), progress=PreparationProgress(messages()))
+    console = messages()
+
+    def tell(runs: int, seconds: float) -> None:
+        console.print(calibration_line(runs, seconds), highlight=False, markup=False, soft_wrap=True)
+
+    with EvaluationProgress(console) as progress:
+        found = outline(target, trusted=trusted(with_), measured=not quick, progress=progress, tell=tell)
     (print_json if as_json else print_outline)(found.plain())

@@ -14,7 +14,7 @@ Patch = dict[str, Any]
 """Changes of a configuration by dotted key: `{training.steps: 300}`."""
 Factor = Literal["init", "data", "dropout", "sampling", "interventions"]
 FACTORS: tuple[Factor, ...] = ("init", "data", "dropout", "sampling", "interventions")
-Equal = Literal["steps", "tokens", "flops"]
+Equal = Literal["steps", "tokens", "flops", "time"]
 Direction = Literal["higher", "lower", "same"]
 
 
@@ -145,7 +145,7 @@ class Plan(Section):
     arms: dict[str, Arm] = Field(description="ways to train by name, the baseline among them", min_length=1)
     baseline: str | None = Field(None, description="the arm that others are compared with; null: the first")
     seeds: Seeds = Field(description="repetitions")
-    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens or flops")
+    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens, flops or time")
     fork: Fork | None = Field(None, description="a common past of all arms")
     tune: Tune | None = Field(None, description="a search before the comparison")
     predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")

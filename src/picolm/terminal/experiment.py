@@ -32,9 +32,19 @@ def print_outline(found: Mapping[str, Any]) -> None:
             ],
         )
     total = found["total"]
+    together = f", {found['at_once']} at once" if found["at_once"] > 1 else ""
+    source = "as short runs showed" if found["measured"] else "rough: off by a factor of two or three, or more"
     print(
-        f"{len(found['runs'])} runs: {total['flops']:.2e} FLOP, about {readable_duration(total['seconds'])} of "
-        f"training (rough: from a short measurement of this device), {readable_size(total['disk_bytes'])} on disk"
+        f"{len(found['runs'])} runs: {total['flops']:.2e} FLOP, about {readable_duration(found['wall_seconds'])}"
+        f"{together} ({source}), {readable_size(total['disk_bytes'])} on disk"
     )
     for sentence in found["warnings"]:
         print(f"mind: {printable(sentence)}")
+
+
+def calibration_line(runs: int, seconds: float) -> str:
+    """What is said before short runs are made."""
+    return (
+        f"{runs} short run{'s show' if runs > 1 else ' shows'} what the runs take, for very roughly "
+        f"{readable_duration(seconds)}; --quick does without"
+    )
