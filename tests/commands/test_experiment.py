@@ -31,7 +31,7 @@ def written(folder: Path, **changes: Any) -> str:
 
 def test_what_a_plan_comes_to(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, _ = call("experiment", "plan", written(tmp_path), "--json")
+    code, out, _ = call("experiment", "plan", written(tmp_path), "--quick", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["runs"] == [f"{arm}.seed{n}" for n in range(3) for arm in ("plain", "smoothed")]
@@ -40,14 +40,20 @@ def test_what_a_plan_comes_to(call: Call, tmp_path: Path, monkeypatch: pytest.Mo
     assert found["total"]["flops"] == pytest.approx(6 * one["flops"])
     assert found["total"]["disk_bytes"] == 6 * one["disk_bytes"]
     assert "3 seeds tell an effect only where" in found["warnings"][0]
-    code, out, _ = call("experiment", "plan", written(tmp_path))
-    assert code == 0 and "primary: final validation loss" in out and "6 runs:" in out and "mind: " in out
+    code, out, _ = call("experiment", "plan", written(tmp_path), "--quick")
+    assert (
+        code == 0
+        and "rough" in out
+        and "primary: final validation loss" in out
+        and "6 runs:" in out
+        and "mind: " in out
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"plan.yaml", ".picolm"}
 
 
 def test_forks_of_one_parent_are_no_replicates(call: Call, run: Path, tmp_path: Path) -> None:
     fork = {"base": None, "fork": {"run": str(run), "at": 3}, "set": {"training.steps": 6}}
-    code, out, _ = call("experiment", "plan", written(tmp_path, **fork), "--json")
+    code, out, _ = call("experiment", "plan", written(tmp_path, **fork), "--quick", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["arms"]["plain"]["steps"] == 6 and "repetitions are no replicates" in found["warnings"][0]
@@ -71,3 +77,11 @@ def test_what_cannot_run_is_found_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     code, out, err = call("experiment", "plan", written(tmp_path, **changes))
     assert code == 2 and sentence in err and "Traceback" not in err and not out
+
+
+def test_time_that_was_not_measured_cannot_be_equal(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("experiment", "plan", written(tmp_path, equal="time"), "--quick")
+    assert code == 2 and not out and "`equal: time` needs to know how long a step of arm 'smoothed' takes" in err

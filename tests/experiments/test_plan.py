@@ -10,8 +10,10 @@ import yaml
 
 from picolm.config.difference import difference
 from picolm.errors import PicoLMError
+from picolm.experiments.costing import Costing, step_tokens
 from picolm.experiments.design import Design, base_of
-from picolm.experiments.outline import Cost, Outline
+from picolm.experiments.findings import Cost
+from picolm.experiments.outline import Outline
 from picolm.experiments.plan import Plan
 from picolm.experiments.quantity import Quantity
 from picolm.experiments.reading import parse_plan, read_plan
@@ -37,6 +39,11 @@ def plan(**changes: Any) -> Plan:
 def design(**changes: Any) -> Design:
     found = plan(**changes)
     return Design(found, base_of(found, Path()))
+
+
+def steady(made: Design, seconds: float) -> Costing:
+    """Coefficients by which a run takes some seconds and seven bytes, and a token one operation."""
+    return Costing(1.0, step_tokens(made.base), seconds, 0.0, {}, 7, {}, measured=True)
 
 
 def with_prediction(**changes: Any) -> list[dict[str, Any]]:
@@ -91,6 +98,12 @@ def test_arms_of_equal_tokens_or_operations_train_as_long_as_these_take() -> Non
     assert flops.config("long", "").training.steps == round(300 * cost[0] / cost[1]) < 150
 
 
+def test_a_fork_shares_its_past_and_counts_what_comes_after() -> None:
+    arms = {"narrow": {}, "long": {"set": {"training.batch_size": 64}}}
+    forked = Design(plan(arms=arms, equal="tokens", base=None, fork={"run": "r", "at": 100}), base_of(plan(), Path()))
+    assert forked.first == 100 and forked.config("long", "").training.steps == 100 + 200 // 2
+
+
 def test_what_is_held_equal_cannot_be_changed_by_an_arm() -> None:
     with pytest.raises(PicoLMError, match="arm 'longer' trains for 600 steps and the baseline for 300: the length"):
         design(arms={"plain": {}, "longer": {"set": {"training.steps": 600}}}, predictions=with_prediction())
@@ -115,10 +128,12 @@ def test_another_kind_of_a_section_brings_its_own_keys() -> None:
 
 def test_an_outline_adds_up_and_says_what_arms_differ_in() -> None:
     made = design(sizes={"s": {}, "l": {"model.n_layers": 6}}, predictions=with_prediction(size="l"))
-    costs = {cell: Cost(10.0 * place, 1.0 * place, place) for place, cell in enumerate(made.cells, start=1)}
-    outline = Outline(made, costs)
+    costs = {cell: steady(made, 1.0 * place) for place, cell in enumerate(made.cells, start=1)}
+    outline = Outline(made, costs, at_once=2)
     assert made.cells == [("cool", "s"), ("hot", "s"), ("cool", "l"), ("hot", "l")]
-    assert outline.total == Cost(3 * 100.0, 3 * 10.0, 3 * 10)
+    assert outline.total == Cost(12 * 300 * 4096.0, 3 * 10.0, 12 * 7)
+    # 1, 2, 3, 4 seconds three times over on two places: 4, 6 | 8, 12, then 1 + 3, 2 + 4 on top each time.
+    assert outline.wall_seconds == 16.0 and outline.plain()["wall_seconds"] == 16.0
     assert [change.key for change in outline.changes("hot", "l")] == ["optimizer.learning_rate"]
     assert outline.changes("cool", "l") == []
     (few,) = outline.warnings
@@ -137,7 +152,7 @@ def test_an_outline_adds_up_and_says_what_arms_differ_in() -> None:
 )
 def test_what_cannot_be_told_is_said_before_the_run(changes: dict[str, Any], sentence: str) -> None:
     made = design(**changes)
-    found = Outline(made, dict.fromkeys(made.cells, Cost(1.0, 60.0, 1))).warnings
+    found = Outline(made, dict.fromkeys(made.cells, steady(made, 60.0))).warnings
     assert any(sentence in warning for warning in found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,14 @@ from picolm.experiments.choosing import choose
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Findings, State
 from picolm.experiments.folder import ExperimentFolder
-from picolm.experiments.launching import Launcher
+from picolm.experiments.launchers.script import script
+from picolm.experiments.launchers.settings import Slurm
+from picolm.experiments.launching import Job, Launcher, thread_environment
 from picolm.experiments.making import Maker, Watcher, settle
 from picolm.experiments.outline import Outline
+from picolm.experiments.plan import arm_of
+from picolm.experiments.proposing import next_points
+from picolm.experiments.ranking import value_of
 from picolm.experiments.reading import plan_path, read_plan
 from picolm.report.experiment import write_experiment_report
 from picolm.runs.directory import RUN_FILE, RunDirectory
@@ -30,6 +34,19 @@ from picolm.seams import Observer
 from picolm.training.interruption import Interruption
 
 EXPERIMENTS = Path("experiments")
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """What is said before something begins.
+
+    Attributes:
+        measuring: is given the number of short runs, and about how many seconds they take.
+        making: is given what the plan comes to, and where its runs will stand.
+    """
+
+    measuring: Callable[[int, float], None] = lambda runs, seconds: None
+    making: Callable[[Outline, ExperimentFolder], None] = lambda found, place: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +80,11 @@ def run_experiment(
     *,
     folder: Path = EXPERIMENTS,
     at_once: int | None = None,
+    measured: bool = True,
     trusted: Sequence[str] = (),
     progress: Progress | None = None,
     interruption: Interruption | None = None,
-    tell: Callable[[Outline, ExperimentFolder], None] = lambda found, place: None,
+    tell: Tell = Tell(),
 ) -> Made:
     """Make all runs of a plan that are missing, and judge its predictions.
 
@@ -76,25 +94,36 @@ def run_experiment(
         watcher: is told of them.
         folder: where experiments stand.
         at_once: how many runs at the same time; None: as the plan says.
+        measured: whether short runs show beforehand what the runs take, as long as none has begun.
         trusted: interventions outside of PicoLM whose code may run.
-        progress: who is told while data are prepared.
+        progress: who is told while data are prepared and short runs are made.
         interruption: holds back Ctrl-C and SIGTERM; runs are then saved, and go on the next time.
-        tell: is given what the plan comes to, before anything runs.
+        tell: what is said before anything is measured, and before anything runs.
 
     Raises:
         PicoLMError: the plan is wrong, or another process makes this experiment.
     """
     path = plan_path(path)
-    found = outline(path, trusted=trusted, progress=progress)
-    design = found.design
-    parent = parent_of(design.plan, path.parent)
-    place = ExperimentFolder.make(folder / design.plan.name)
+    plan = read_plan(path)
+    many = at_once or plan.at_once
+    place = place_of(path, folder)
+    found = outline(
+        path,
+        trusted=trusted,
+        # What is known already is not measured again, and neither is what has begun.
+        measured=measured and (place.forecast() is None or plan.equal == "time"),
+        at_once=many,
+        kept=place.paces,
+        progress=progress,
+        tell=tell.measuring,
+    )
+    parent = parent_of(found.design.plan, path.parent)
+    place = ExperimentFolder.make(place.path)
     with RunLock(place.path, "experiment"), interruption or Interruption() as stop:
-        place.register(design, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
+        place.register(found.bare, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
         if place.forecast() is None:
             place.expect(found.total)
-        tell(found, place)
-        many = at_once or design.plan.at_once
+        tell.making(found, place)
         maker = Maker(
             place,
             launcher,
@@ -102,15 +131,17 @@ def run_experiment(
             at_once=many,
             watcher=watcher,
             stop=stop,
-            environment=environment_of(many),
+            environment=thread_environment(many),
         )
-        states = _made(place, design, maker, stop)
-    findings = write_report(place)
-    return Made(place, states, findings)
+        states = _made(place, maker, stop, many)
+    return Made(place, states, write_report(place))
 
 
-def _made(place: ExperimentFolder, design: Design, maker: Maker, stop: Interruption) -> dict[str, State]:
-    """The search, what it chose, and the comparison."""
+def _made(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: int) -> dict[str, State]:
+    """The search, what it chose, and the comparison; or the points of a sweep, as they are proposed."""
+    design = place.design()
+    if design.plan.sweep is not None and design.plan.sweep.optuna is not None:
+        return _proposed(place, maker, stop, at_once)
     searched = maker.make(design.search())
     if stop.signal is not None:
         return searched
@@ -123,6 +154,31 @@ def _made(place: ExperimentFolder, design: Design, maker: Maker, stop: Interrupt
     return {**searched, **maker.make(design.comparison(place.choices()))}
 
 
+def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: int) -> dict[str, State]:
+    """Points are proposed, made and told, as many at once as there are places for their runs."""
+    states: dict[str, State] = {}
+    while stop.signal is None:
+        design, trials = place.design(), place.trials.read()
+        waiting = [trial for trial in trials if trial.state == "proposed"]
+        if not waiting:
+            runs_of_a_point = len(design.repetitions) * len(design.sizes)
+            points = next_points(design.plan, trials, -(-at_once // runs_of_a_point))
+            if not points:
+                break
+            place.trials.propose(points)
+            continue
+        arms = {arm for trial in waiting for arm in [arm_of(trial.number)]}
+        states |= maker.make([run for run in design.comparison() if run.arm in arms])
+        records = assess(place).runs
+        for trial in waiting:
+            own = [record for record in records if record.arm == arm_of(trial.number)]
+            if all(record.state in ("finished", "failed") for record in own):
+                place.trials.end(trial.number, value_of(design.plan, own))
+            elif stop.signal is None:
+                raise PicoLMError(f"point {arm_of(trial.number)} did not come to its end; run the experiment again")
+    return states
+
+
 def write_report(place: ExperimentFolder) -> Findings:
     """Judge an experiment as far as it is, and write its page."""
     findings = assess(place)
@@ -130,17 +186,40 @@ def write_report(place: ExperimentFolder) -> Findings:
     return findings
 
 
+def scripts(
+    path: Path, run: str | None = None, *, folder: Path = EXPERIMENTS, trusted: Sequence[str] = ()
+) -> list[str]:
+    """The batch scripts of the runs of a plan, for a Slurm cluster; the plan is kept, as before any run.
+
+    Args:
+        path: the plan.
+        run: the name of one; None: all whose configuration is known.
+        folder: where experiments stand.
+        trusted: interventions outside of PicoLM whose code may run.
+
+    Raises:
+        PicoLMError: the plan is wrong or has no such run, or holds time equal and was not measured.
+    """
+    path = plan_path(path)
+    place = place_of(path, folder)
+    found = outline(path, trusted=trusted, kept=place.paces)
+    plan, parent = found.design.plan, parent_of(found.design.plan, path.parent)
+    place = ExperimentFolder.make(place.path)
+    with RunLock(place.path, "experiment"):
+        place.register(found.bare, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
+    design = place.design()
+    known = planned(place, design)
+    if run is not None and run not in known:
+        raise PicoLMError(f"the plan has no run '{run}'{nearest(run, known)}")
+    names = [*known] if run is None else [run]
+    jobs = [Job(name, command_of(place, name, trusted), Path.cwd(), place.log_path(name), {}) for name in names]
+    return [script(job, plan.slurm or Slurm()) for job in jobs]
+
+
 def command_of(place: ExperimentFolder, run: str, trusted: Sequence[str] = ()) -> list[str]:
     """What makes one run of an experiment, or goes on with it; it may be called again and again."""
     named = [word for name in trusted for word in ("--with", name)]
     return [sys.executable, "-m", "picolm", "experiment", "one", str(place.path), run, *named]
-
-
-def environment_of(at_once: int) -> dict[str, str]:
-    """Variables that give each of several processes its share of the cores."""
-    if at_once == 1 or "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // at_once))}
 
 
 def make_one(
@@ -166,7 +245,7 @@ def make_one(
         PicoLMError: the plan has no such run, or the run cannot be made.
     """
     design = place.design()
-    run = _planned(place, design, name)
+    run = _one_of(place, design, name)
     path = place.run_path(name)
     if not (path / RUN_FILE).is_file():
         settle(place, run)
@@ -201,14 +280,17 @@ def make_one(
     )
 
 
-def _planned(place: ExperimentFolder, design: Design, name: str) -> PlannedRun:
-    search = design.search()
-    known = {run.name: run for run in search}
-    if name not in known:
-        choices = place.choices()
-        if search and choices is None:
-            raise PicoLMError(f"the search of {place.path} is not over, so that '{name}' has no configuration yet")
-        known |= {run.name: run for run in design.comparison(choices)}
-    if name not in known:
-        raise PicoLMError(f"the plan of {place.path} has no run '{name}'{nearest(name, known)}")
-    return known[name]
+def planned(place: ExperimentFolder, design: Design) -> dict[str, PlannedRun]:
+    """The runs whose configuration is known, by name: those of the comparison are not before the search is over."""
+    search, choices = design.search(), place.choices()
+    compared = [] if search and choices is None else design.comparison(choices)
+    return {run.name: run for run in [*search, *compared]}
+
+
+def _one_of(place: ExperimentFolder, design: Design, name: str) -> PlannedRun:
+    known = planned(place, design)
+    if name in known:
+        return known[name]
+    if name in {run.name for run in design.comparison()}:
+        raise PicoLMError(f"the search of {place.path} is not over, so that '{name}' has no configuration yet")
+    raise PicoLMError(f"the plan of {place.path} has no run '{name}'{nearest(name, known)}")

@@ -10,12 +10,17 @@ import typer
 from picolm.commands.arguments import AsJson, With, trusted
 
 if TYPE_CHECKING:
+    from picolm.experiments.findings import Findings
     from picolm.experiments.folder import ExperimentFolder
+    from picolm.experiments.launching import Launcher
     from picolm.experiments.outline import Outline
 
 experiment_app = typer.Typer(help="State a hypothesis, test it, and judge it.", no_args_is_help=True)
 PlanPath = Annotated[
     Path, typer.Argument(metavar="PLAN", help="The YAML file of a plan, or `demo`, the one that comes with PicoLM.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Make no short runs to measure what runs take; the time is then rough.")
 ]
 Folder = Annotated[Path, typer.Option("--folder", help="Where experiments stand.")]
 
@@ -36,18 +41,29 @@ ExperimentPath = Annotated[
 
 
 @experiment_app.command()
-def plan(target: PlanPath, with_: With = None, as_json: AsJson = False) -> None:
+def plan(
+    target: PlanPath,
+    quick: Quick = False,
+    with_: With = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what a plan comes to: its arms, its runs, their cost, and what it will not be able to tell.
+
+    Short runs measure the cost; the same plan a second time reads what they showed.
 
     Examples:
         picolm experiment plan warmup.yaml
+
+        picolm experiment plan warmup.yaml --quick
     """
     from picolm.assembly.experimenting import outline
+    from picolm.terminal.evaluation import EvaluationProgress
     from picolm.terminal.experiment import print_outline
-    from picolm.terminal.progress import PreparationProgress, messages
+    from picolm.terminal.progress import messages
     from picolm.terminal.tables import print_json
 
-    found = outline(target, trusted=trusted(with_), progress=PreparationProgress(messages()))
+    with EvaluationProgress(messages()) as progress:
+        found = outline(target, trusted=trusted(with_), measured=not quick, progress=progress, tell=_measuring)
     (print_json if as_json else print_outline)(found.plain())
 
 
@@ -58,6 +74,10 @@ def run(
         int | None, typer.Option("--at-once", min=1, help="Runs at the same time; default: as the plan says.")
     ] = None,
     folder: Folder = Path("experiments"),
+    quick: Quick = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Put runs into the queue of a cluster, as `slurm` of the plan says.")
+    ] = False,
     with_: With = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,27 +90,39 @@ def run(
         picolm experiment run demo
 
         picolm experiment run warmup.yaml --at-once 2
+
+        picolm experiment run warmup.yaml --slurm
     """
-    from picolm.assembly.making import place_of, run_experiment
-    from picolm.experiments.launchers.local import LocalLauncher
+    from picolm.assembly.making import Tell, place_of, run_experiment
+    from picolm.terminal.evaluation import EvaluationProgress
     from picolm.terminal.making import ExperimentDisplay
-    from picolm.terminal.progress import PreparationProgress, messages
+    from picolm.terminal.progress import messages
     from picolm.training.interruption import Interruption
 
     console, interruption = messages(), Interruption()
-    with ExperimentDisplay(console, place_of(target, folder)) as display:
+    place = place_of(target, folder)
+    progress = EvaluationProgress(console)
+
+    def making(found: Outline, place: ExperimentFolder) -> None:
+        progress.close()
+        _tell(found, place)
+        display.begin()
+
+    with ExperimentDisplay(console, place) as display, progress:
         made = run_experiment(
             target,
-            LocalLauncher(),
+            _launcher(target, place, slurm),
             display,
             folder=folder,
             at_once=at_once,
+            # A cluster's nodes are other machines.
+            measured=not quick and not slurm,
             trusted=trusted(with_),
-            progress=PreparationProgress(console),
+            progress=progress,
             interruption=interruption,
-            tell=_tell,
+            tell=Tell(measuring=_measuring, making=making),
         )
-    _show(made.folder, as_json)
+    _show(made.folder, made.findings, as_json)
     if interruption.signal is not None:
         say = f"ended early by {interruption.signal.name}; to go on: picolm experiment run {target}"
         console.print(say, soft_wrap=True)
@@ -146,27 +178,66 @@ def report(target: ExperimentPath, as_json: AsJson = False) -> None:
     from picolm.experiments.folder import ExperimentFolder
 
     folder = ExperimentFolder.open(target)
-    write_report(folder)
-    _show(folder, as_json)
+    _show(folder, write_report(folder), as_json)
 
 
-def _show(folder: ExperimentFolder, as_json: bool) -> None:
-    from picolm.experiments.assessment import assess
-    from picolm.terminal.experiment import print_verdicts
+@experiment_app.command()
+def script(
+    target: PlanPath,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Of one run; else of all of them.")] = None,
+    folder: Folder = Path("experiments"),
+    with_: With = None,
+) -> None:
+    """Print the Slurm scripts of the runs of a plan, and keep the plan; Slurm itself is not needed.
+
+    Examples:
+        picolm experiment script warmup.yaml plain.seed0 > plain.sh
+    """
+    from picolm.assembly.making import scripts
+
+    for text in scripts(target, run, folder=folder, trusted=trusted(with_)):
+        typer.echo(text)
+
+
+def _launcher(target: Path, place: ExperimentFolder, slurm: bool) -> Launcher:
+    """Processes of this machine, or jobs of a cluster."""
+    if not slurm:
+        from picolm.experiments.launchers.local import LocalLauncher
+
+        return LocalLauncher()
+    from picolm.experiments.launchers.settings import Slurm
+    from picolm.experiments.launchers.slurm import SlurmLauncher
+    from picolm.experiments.reading import plan_path, read_plan
+
+    return SlurmLauncher(read_plan(plan_path(target)).slurm or Slurm(), place.path / "jobs")
+
+
+def _show(folder: ExperimentFolder, findings: Findings, as_json: bool) -> None:
+    from picolm.experiments.ranking import rankings
+    from picolm.terminal.ranking import print_rankings
     from picolm.terminal.tables import print_json
+    from picolm.terminal.verdicts import print_findings
 
-    findings = assess(folder)
+    ranked = [] if findings.plan.sweep is None else [one.plain() for one in rankings(findings.plan, findings.runs)]
     if as_json:
-        print_json(findings.plain())
+        print_json({**findings.plain(), "rankings": ranked})
     else:
-        print_verdicts(findings)
+        print_findings(findings)
+        print_rankings(ranked)
         typer.echo(f"report: {folder.report_path}")
+
+
+def _measuring(runs: int, seconds: float) -> None:
+    from picolm.terminal.experiment import calibration_line
+    from picolm.terminal.progress import messages
+
+    messages().print(calibration_line(runs, seconds), highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell(found: Outline, folder: ExperimentFolder) -> None:
     """Say what is about to happen, and what a changed plan does."""
+    from picolm.terminal.experiment import opening_lines
     from picolm.terminal.progress import messages
 
-    console = messages()
-    for sentence in found.warnings:
-        console.print(f"mind: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    for line in opening_lines(found, folder.versions()):
+        messages().print(line, highlight=False, markup=False, soft_wrap=True)

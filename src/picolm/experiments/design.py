@@ -17,6 +17,9 @@ from picolm.model.size import flops_per_token
 Choice = dict[str, Any]
 """Values of tuned keys."""
 
+Paces = Mapping[tuple[str, str], float]
+"""Seconds of an update, with what happens between updates, by arm and size; only their ratios count."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
@@ -55,17 +58,20 @@ class PlannedRun:
 class Design:
     """A plan with its base: gives the runs of the search and those of the comparison."""
 
-    def __init__(self, plan: Plan, base: Config) -> None:
+    def __init__(self, plan: Plan, base: Config, paces: Paces | None = None) -> None:
         """Build what is common, and refuse arms that do not share what is held equal.
 
         Args:
             plan: the plan.
             base: what all runs begin with: of `base_of`, or the configuration of the run that arms go on from.
+            paces: of `equal: time`, for every arm and size (`experiments.pacing`); kept with the plan, so that a resume
+                or another machine makes the same runs. Nothing else asks for them.
 
         Raises:
             PicoLMError: a change names no key, or an arm trains for another number of what is held equal.
         """
         self.plan, self.base = plan, base
+        self.paces = None if paces is None or plan.equal != "time" else dict(paces)
         self._base = base.model_dump(mode="json")
         for arm, size in self.cells:
             self._refuse_unequal(arm, size)
@@ -82,6 +88,11 @@ class Design:
     def cells(self) -> list[tuple[str, str]]:
         """All arms and sizes, size by size."""
         return [(arm, size) for size, arm in product(self.sizes, self.plan.arms)]
+
+    @property
+    def first(self) -> int:
+        """The step after which arms train on their own."""
+        return 0 if self.plan.fork is None else self.plan.fork.at
 
     @property
     def repetitions(self) -> list[Repetition]:
@@ -138,13 +149,38 @@ class Design:
         return found
 
     def config(self, arm: str, size: str, more: Patch | None = None) -> Config:
-        """The configuration of an arm at a size, with its number of steps, and with further changes."""
+        """The configuration of an arm at a size, with its number of steps, and with further changes.
+
+        Raises:
+            PicoLMError: a change makes no valid configuration, or time is to be equal and was not measured.
+        """
         config = self._built(arm, size, more or {})
         if self.plan.equal == "steps":
             return config
+        if self.plan.sweep is None and arm == self.plan.control:
+            return config
         control = self.reference(size, more)
-        of = _step_tokens if self.plan.equal == "tokens" else _step_flops
-        return _with_steps(config, max(1, round(control.training.steps * of(control) / of(config))))
+        length = (control.training.steps - self.first) * self._relative_pace(arm, size, config, control)
+        return _with_steps(config, self.first + max(1, round(length)))
+
+    def _relative_pace(self, arm: str, size: str, config: Config, control: Config) -> float:
+        """How many updates an arm makes for each of the baseline's."""
+        if self.plan.equal == "tokens":
+            return _step_tokens(control) / _step_tokens(config)
+        if self.plan.equal == "flops":
+            return _step_flops(control) / _step_flops(config)
+        try:
+            paces = self.paces or {}
+            ratio = paces[self.plan.control, size] / paces[arm, size]
+        except KeyError:
+            raise PicoLMError(
+                f"`equal: time` needs to know how long a step of arm '{arm}' takes, which short runs measure: "
+                "`picolm experiment plan` without --quick makes them"
+            ) from None
+        own = self._built(arm, size, {}), self._built(self.plan.control, size, {})
+        # Where a search changes the batch, the step takes proportionally long.
+        scale = _step_tokens(own[0]) / _step_tokens(config) * _step_tokens(control) / _step_tokens(own[1])
+        return ratio * scale
 
     def reference(self, size: str, more: Patch | None = None) -> Config:
         """What arms of a size are compared with: the baseline; of a sweep, what is there before a point changes it."""

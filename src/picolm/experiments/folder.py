@@ -32,8 +32,9 @@ from pydantic import ValidationError
 
 from picolm.config.difference import difference
 from picolm.config.loading import build_config, config_hash
+from picolm.config.schema import Config
 from picolm.errors import PicoLMError, nearest
-from picolm.experiments.design import Choice, Design, PlannedRun
+from picolm.experiments.design import Choice, Design, Paces, PlannedRun
 from picolm.experiments.findings import Cost, PlanVersion, State
 from picolm.experiments.plan import Plan
 from picolm.experiments.trials import TrialFile
@@ -64,7 +65,17 @@ def _digest_of(science: Mapping[str, Any]) -> str:
 def _science(design: Design) -> dict[str, Any]:
     plan = design.plan.model_dump(mode="json", by_alias=True, exclude=_NOT_SCIENCE)
     runs = {run.name: config_hash(run.config) for run in [*design.search(), *design.comparison()]}
-    return {"plan": plan, "base": design.base.model_dump(mode="json"), "runs": runs}
+    science = {"plan": plan, "base": design.base.model_dump(mode="json"), "runs": runs}
+    return science if design.paces is None else {**science, "paces": _listed(design.paces)}
+
+
+def _listed(paces: Paces) -> list[dict[str, Any]]:
+    return [{"arm": arm, "size": size, "seconds": seconds} for (arm, size), seconds in sorted(paces.items())]
+
+
+def _paces(whole: Mapping[str, Any]) -> Paces | None:
+    listed = whole.get("paces")
+    return None if listed is None else {(one["arm"], one["size"]): float(one["seconds"]) for one in listed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +170,7 @@ class ExperimentFolder:
         digest = self._digest
         whole = self._version(digest)
         try:
-            design = Design(Plan.model_validate(whole["plan"]), build_config(whole["base"]))
+            design = Design(Plan.model_validate(whole["plan"]), build_config(whole["base"]), _paces(whole))
         except (ValidationError, KeyError, TypeError) as error:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it holds no plan") from error
         if plan_digest(design) != digest:
@@ -175,6 +186,24 @@ class ExperimentFolder:
         asked = {key: value for key, value in science["plan"].items() if key not in _NOT_SCIENCE}
         plan = {**asked, "sweep": {**asked["sweep"], "trials": None}}
         return TrialFile(self.path / f"trials-{sha256_of_json({'plan': plan, 'base': science['base']})[:12]}.jsonl")
+
+    def paces(self, plan: Plan, base: Config) -> Paces | None:
+        """The paces that were kept with this very plan: it goes on with them, on whatever machine.
+
+        Args:
+            plan: as it is wanted now.
+            base: what its runs begin with.
+
+        Returns:
+            None where no plan is kept, the last one is another, or it has none.
+        """
+        versions = read_log(self.path / PLANS)
+        if not versions:
+            return None
+        whole = self._version(versions[-1]["sha256"])
+        wanted = plan.model_dump(mode="json", by_alias=True)
+        same = all(whole["plan"].get(key) == value for key, value in wanted.items() if key not in _NOT_SCIENCE)
+        return _paces(whole) if same and whole["base"] == base.model_dump(mode="json") else None
 
     def parent(self) -> RunDirectory | None:
         """The run that arms go on from; None where each begins anew.
@@ -292,6 +321,6 @@ class ExperimentFolder:
 
 def _told(former: Mapping[str, Any], latter: Mapping[str, Any]) -> list[str]:
     """What differs between two versions of a plan, one sentence each."""
-    kept = ("plan", "base")
-    changes = difference({key: former[key] for key in kept}, {key: latter[key] for key in kept})
+    kept = ("plan", "base", "paces")
+    changes = difference({key: former.get(key) for key in kept}, {key: latter.get(key) for key in kept})
     return [f"{change.key}: {json.dumps(change.left)} -> {json.dumps(change.right)}" for change in changes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,3 +59,15 @@ class Launcher(Protocol):
 
     def attach(self, facts: Mapping[str, object]) -> Handle | None:
         """Find a job again that an earlier process started; None where it cannot be found."""
+
+
+def thread_environment(at_once: int) -> dict[str, str]:
+    """Variables that give each of several processes on this machine its share of the cores."""
+    if at_once == 1 or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, available_cores() // at_once))}
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from picolm.config.difference import Change, difference
+from picolm.experiments.costing import Costing, makespan
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Cost
 from picolm.experiments.measurable import unmeasured
@@ -21,11 +22,21 @@ class Outline:
 
     Attributes:
         design: gives its runs.
-        costs: of one run, by arm and size.
+        costings: of every arm and size.
+        at_once: how many runs at the same time.
     """
 
     design: Design
-    costs: Mapping[tuple[str, str], Cost]
+    costings: Mapping[tuple[str, str], Costing]
+    at_once: int = 1
+
+    @property
+    def bare(self) -> Design:
+        """The design without points that stand in for those that Optuna will propose: what is kept as the plan."""
+        sweep = self.design.plan.sweep
+        if sweep is None or sweep.optuna is None:
+            return self.design
+        return Design(self.design.plan.with_points([]), self.design.base)
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -33,14 +44,29 @@ class Outline:
         return [*self.design.search(), *self.design.comparison()]
 
     @property
+    def measured(self) -> bool:
+        """Whether short runs showed what the runs take; else their time is a rough figure."""
+        return all(costing.measured for costing in self.costings.values())
+
+    def cost(self, run: PlannedRun) -> Cost:
+        """Of one run."""
+        return self.costings[run.arm, run.size].cost(run.config, self.design.first)
+
+    @property
     def total(self) -> Cost:
-        """Of all runs; those of a search may have fewer steps."""
-        flops, seconds, disk = 0.0, 0.0, 0
-        for run in self.runs:
-            cost = self.costs[run.arm, run.size]
-            share = run.config.training.steps / self.design.config(run.arm, run.size).training.steps
-            flops, seconds, disk = flops + cost.flops * share, seconds + cost.seconds * share, disk + cost.disk_bytes
-        return Cost(flops, seconds, disk)
+        """Of all runs, one after another."""
+        costs = [self.cost(run) for run in self.runs]
+        return Cost(
+            flops=sum(cost.flops for cost in costs),
+            seconds=sum(cost.seconds for cost in costs),
+            disk_bytes=sum(cost.disk_bytes for cost in costs),
+        )
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the first start to the last end, with as many at once as are wanted; the search goes before the rest."""
+        phases = (self.design.search(), self.design.comparison())
+        return sum(makespan([self.cost(run).seconds for run in phase], self.at_once) for phase in phases)
 
     def changes(self, arm: str, size: str) -> list[Change]:
         """What an arm differs in from the baseline at a size: nothing else may, and this shows that nothing does.
@@ -74,22 +100,14 @@ class Outline:
         config = self.design.config(plan.control, self.design.sizes[0])
         asked = [one.measure for one in plan.predictions] + ([] if plan.tune is None else [plan.tune.measure])
         found += [sentence for one in asked if (sentence := unmeasured(one, config)) is not None]
-        if plan.hours is not None and self.total.seconds / plan.at_once > 3600 * plan.hours:
-            hours = self.total.seconds / plan.at_once / 3600
-            found.append(f"training takes about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
+        if plan.hours is not None and (hours := self.wall_seconds / 3600) > plan.hours:
+            found.append(f"the runs take about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
         return found
 
     def plain(self) -> dict[str, Any]:
         """The same as plain data for JSON."""
         plan = self.design.plan
-        arms = {
-            ".".join(part for part in (arm, size) if part): {
-                "steps": self.design.config(arm, size).training.steps,
-                "differs": {change.key: [change.left, change.right] for change in self.changes(arm, size)},
-                "cost_of_a_run": asdict(self.costs[arm, size]),
-            }
-            for arm, size in self.design.cells
-        }
+        arms = {".".join(part for part in cell if part): self._plain_cell(*cell) for cell in self.design.cells}
         return {
             "name": plan.name,
             "claim": plan.claim,
@@ -99,7 +117,19 @@ class Outline:
             "predictions": [_said(self.design, place) for place in range(len(plan.predictions))],
             "runs": [run.name for run in self.runs],
             "total": asdict(self.total),
+            "at_once": self.at_once,
+            "wall_seconds": self.wall_seconds,
+            "measured": self.measured,
             "warnings": self.warnings,
+        }
+
+    def _plain_cell(self, arm: str, size: str) -> dict[str, Any]:
+        config, costing = self.design.config(arm, size), self.costings[arm, size]
+        return {
+            "steps": config.training.steps,
+            "differs": {change.key: [change.left, change.right] for change in self.changes(arm, size)},
+            "cost_of_a_run": asdict(costing.cost(config, self.design.first)),
+            "coefficients": costing.plain(),
         }
 
 

@@ -20,7 +20,7 @@ Patch = dict[str, Any]
 """Changes of a configuration by dotted key: `{training.steps: 300}`."""
 Factor = Literal["init", "data", "dropout", "sampling", "interventions"]
 FACTORS: tuple[Factor, ...] = ("init", "data", "dropout", "sampling", "interventions")
-Equal = Literal["steps", "tokens", "flops"]
+Equal = Literal["steps", "tokens", "flops", "time"]
 Direction = Literal["higher", "lower", "same"]
 
 
@@ -148,7 +148,12 @@ def arms_of(points: Sequence[Point]) -> dict[str, Arm]:
     A number, not the values: values have signs that no file should be called by, may be long, and one more key would
     rename what ran already. Which values it stands for is in every table.
     """
-    return {f"p{number:03d}": Arm(set=point) for number, point in enumerate(points, start=1)}
+    return {arm_of(number): Arm(set=point) for number, point in enumerate(points, start=1)}
+
+
+def arm_of(number: int) -> str:
+    """The name of a point, which are counted from 1."""
+    return f"p{number:03d}"
 
 
 def _arms_of_sweep(given: dict[str, Any]) -> dict[str, Arm]:
@@ -173,7 +178,7 @@ class Plan(Section):
     )
     baseline: str | None = Field(None, description="the arm that others are compared with; null: the first")
     seeds: Seeds = Field(description="repetitions")
-    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens or flops")
+    equal: Equal = Field("steps", description="what arms of a size share: steps, tokens, flops or time")
     fork: Fork | None = Field(None, description="a common past of all arms")
     tune: Tune | None = Field(None, description="a search before the comparison")
     predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")

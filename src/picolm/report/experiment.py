@@ -14,7 +14,7 @@ from picolm.report.figures import Figure
 from picolm.report.markup import Markup, element, join
 from picolm.report.pairs import pair_figures
 from picolm.report.sections import beginning, plot, section
-from picolm.report.sweep import sweep_figures, sweep_table
+from picolm.report.sweep import ranking_tables, sweep_figures
 from picolm.report.trend import trend_figures
 from picolm.report.verdicts import SIGNS, verdict_cards
 
@@ -40,7 +40,7 @@ def write_experiment_report(findings: Findings, path: Path, runs: Path | None = 
 
 def experiment_figures(findings: Findings) -> list[Figure]:
     """Everything that is drawn of an experiment."""
-    if not findings.plan.claim:
+    if findings.plan.sweep is not None:
         return [*sweep_figures(findings), *curve_figures(findings)]
     return [*pair_figures(findings), *trend_figures(findings), *curve_figures(findings)]
 
@@ -49,9 +49,9 @@ def _page(findings: Findings, path: Path, runs: Path) -> str:
     figures = experiment_figures(findings)
     plan = findings.plan
     return document(
-        kind="Experiment" if plan.claim else "Sweep",
+        kind="Experiment" if plan.sweep is None else "Sweep",
         name=plan.name,
-        summary=plan.claim or "A sweep over keys of the configuration. It claims nothing.",
+        summary=plan.claim or "It claims nothing: its runs are shown side by side.",
         cards=join(_card(*card) for card in _cards(findings)),
         body=_body(findings, {figure.key: plot(figure) for figure in figures}, path, runs),
         figures=figures,
@@ -79,7 +79,7 @@ def _cards(findings: Findings) -> Iterator[tuple[str, ...]]:
 
 
 def _body(findings: Findings, plots: dict[str, Markup], path: Path, runs: Path) -> Markup:
-    first = _swept(findings, plots) if not findings.plan.claim else _verdicts(findings)
+    first = _verdicts(findings) if findings.plan.claim else _unclaimed(findings, plots)
     return join(
         (
             first,
@@ -97,11 +97,13 @@ def _verdicts(findings: Findings) -> Markup:
     return section("Verdicts", [*cards, missing, registration.warnings(findings), registration.deviations(findings)])
 
 
-def _swept(findings: Findings, plots: dict[str, Markup]) -> Markup:
+def _unclaimed(findings: Findings, plots: dict[str, Markup]) -> Markup:
     dots = beginning(plots, "sweep-")
     grid = element("div", *dots, class_="row maps") if dots else Markup()
     alerts = [registration.warnings(findings), registration.deviations(findings)]
-    return section("Sweep", [sweep_table(findings), grid, *alerts])
+    if findings.plan.sweep is None:
+        return section("No claim", alerts)
+    return section("Sweep", [*ranking_tables(findings), grid, *alerts])
 
 
 def _evidence(findings: Findings, plots: dict[str, Markup]) -> Iterator[tuple[str, Sequence[Markup]]]:

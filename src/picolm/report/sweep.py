@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from picolm.experiments.findings import Findings, RunRecord
+from picolm.experiments.ranking import Ranked, Ranking, rankings
 from picolm.report.dots import dot_axes
-from picolm.report.experiment_runs import value_words
 from picolm.report.figures import Figure, View
 from picolm.report.markup import Markup, data_table, element, label
+from picolm.report.numbers import exact
 from picolm.report.registration import written
 
 
@@ -62,32 +63,53 @@ def _differs(findings: Findings, where: str) -> Mapping[str, tuple[object, objec
     return findings.differs.get(where) or findings.differs.get(where.partition(".")[0]) or {}
 
 
-def sweep_table(findings: Findings) -> Markup:
-    """Every run with its values of the swept keys, the lowest of the first number on top; those without one last."""
-    words = _words(findings.runs)
-    values = swept(findings)
-    keys = list(dict.fromkeys(key for own in values.values() for key in own))
-    first = words[0] if words else ""
-    order = sorted(findings.runs, key=lambda run: (first not in run.values, _value(run, first)))
-    rows = [
-        [
-            run.name,
-            run.size,
-            *(written(values[place(run)][key]) for key in keys),
-            *(value_words(run.values.get(w)) for w in words),
-        ]
-        for run in order
+def ranking_tables(findings: Findings) -> list[Markup]:
+    """The points, best first, size by size: means over seeds, and how far each is behind the best."""
+    found = []
+    for ranking in rankings(findings.plan, findings.runs):
+        keys = list(dict.fromkeys(key for one in ranking.points for key in one.point))
+        rows = [_ranked(one, ranking, keys) for one in ranking.points]
+        if rows:
+            head = [
+                "Point",
+                *(element("code", key) for key in keys),
+                _mean_of(ranking.measure),
+                "Sd",
+                "Seeds",
+                "Behind",
+            ]
+            title = element("h3", f"Size {ranking.size}") if ranking.size else Markup()
+            table = data_table(head, rows, range(1 + len(keys), len(head)))
+            found += [title, table, element("p", _remark(ranking), class_="note")]
+    return found
+
+
+def _mean_of(measure: str) -> Markup:
+    return element("span", f"Mean {measure}", class_="measure")
+
+
+def _ranked(one: Ranked, ranking: Ranking, keys: Sequence[str]) -> list[str]:
+    behind = "best" if ranking.best is one else "" if one.behind is None else exact(one.behind, 4, sign=True)
+    if one.interval is not None:
+        behind += f" ({exact(one.interval.low, 4, sign=True)} to {exact(one.interval.high, 4, sign=True)})"
+    lacks = "".join(f", {n} {what}" for n, what in ((one.failed, "failed"), (one.censored, "not reached")) if n)
+    numbers = ["" if value is None else exact(value, 4) for value in (one.mean, one.sd)]
+    return [
+        one.arm,
+        *(written(one.point[key]) if key in one.point else "" for key in keys),
+        *numbers,
+        f"{one.n} of {one.n_planned}{lacks}",
+        behind,
     ]
-    if not rows:
-        return Markup()
-    head = [
-        *("Run", "Size"),
-        *(element("code", key) for key in keys),
-        *(element("span", word, class_="measure") for word in words),
-    ]
-    if not any(run.size for run in findings.runs):
-        head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
-    return data_table(head, rows, range(len(head) - len(words), len(head)))
+
+
+def _remark(ranking: Ranking) -> str:
+    if ranking.best is None:
+        return "No point has a number of every seed yet."
+    said = f"Best is the {ranking.choose} {ranking.measure}. "
+    if ranking.as_good:
+        said += f"Seeds do not tell {ranking.best.arm} from {', '.join(ranking.as_good)}. "
+    return said + "On other seeds the best of many is a little worse than here; intervals are not corrected for it."
 
 
 def sweep_figures(findings: Findings) -> list[Figure]:
@@ -116,10 +138,6 @@ def _view(
 
 def _words(runs: Sequence[RunRecord]) -> list[str]:
     return list(dict.fromkeys(word for run in runs for word in run.values))
-
-
-def _value(run: RunRecord, word: str) -> float:
-    return run.values[word].value if word in run.values else 0.0
 
 
 def _order(level: tuple[str, object]) -> tuple[bool, float, str]:

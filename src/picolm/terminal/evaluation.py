@@ -64,8 +64,13 @@ class EvaluationProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bars as they are: something else will be shown below."""
         if self._bars is not None:
             self._bars.stop()
+            self._bars, self._what = None, ""
 
 
 def print_evaluations(rows: Sequence[Evaluated], *, paradigms: bool = False) -> None:

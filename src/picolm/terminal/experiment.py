@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from picolm.terminal.tables import inline, print_table, printable, readable_duration, readable_size
 
 if TYPE_CHECKING:
-    from picolm.experiments.findings import Findings, Judged
-    from picolm.experiments.statistics.verdict import Verdict
+    from picolm.experiments.findings import PlanVersion
+    from picolm.experiments.outline import Outline
 
 
 def print_outline(found: Mapping[str, Any]) -> None:
@@ -41,9 +41,11 @@ def print_outline(found: Mapping[str, Any]) -> None:
             ],
         )
     total = found["total"]
+    together = f", {found['at_once']} at once" if found["at_once"] > 1 else ""
+    source = "as short runs showed" if found["measured"] else "rough: off by a factor of two or three, or more"
     print(
-        f"{len(found['runs'])} runs: {total['flops']:.2e} FLOP, about {readable_duration(total['seconds'])} of "
-        f"training (rough: from a short measurement of this device), {readable_size(total['disk_bytes'])} on disk"
+        f"{len(found['runs'])} runs: {total['flops']:.2e} FLOP, about {readable_duration(found['wall_seconds'])}"
+        f"{together} ({source}), {readable_size(total['disk_bytes'])} on disk"
     )
     for sentence in found["warnings"]:
         print(f"mind: {printable(sentence)}")
@@ -63,58 +65,25 @@ def print_status(found: Mapping[str, Any]) -> None:
             print(printable(f"why {run['name']} failed: {run['log']}"))
 
 
-def print_verdicts(found: Findings) -> None:
-    """Print what an experiment found: verdicts, the noise floor, what a reader must know."""
-    done = sum(run.state == "finished" for run in found.runs)
-    print(printable(f"{found.plan.name}: {found.plan.claim or 'no claim'}"))
-    print(f"{done} of {len(found.runs)} runs finished")
-    for one in found.judged:
-        print()
-        for line in _verdict_lines(one):
-            print(printable(line))
-    print()
-    floors = [one for one in found.effects if one.noise is not None and one.arm == found.plan.control]
-    if floors:
-        print_table(
-            ["noise floor of", "size", "mean", "sd over seeds"],
-            [
-                [one.words, one.size, f"{one.noise.estimate.value:.4g}", f"{one.noise.sd:.2g}"]
-                for one in floors
-                if one.noise
-            ],
-        )
-    for version in found.deviations:
-        print(
-            f"the plan was changed after {version.after_runs} runs had begun: {printable('; '.join(version.changes))}"
-        )
-    for sentence in found.warnings:
-        print(f"mind: {printable(sentence)}")
-
-
-def _verdict_lines(one: Judged) -> list[str]:
-    """What was predicted, what was found, and what would settle it."""
-    prediction, verdict = one.prediction, one.verdict
-    outcome = "no verdict yet" if verdict is None else verdict.outcome
-    size = f" at {prediction.size}" if prediction.size else ""
-    said = f"{prediction.measure.words}{size}, {one.arm} less {one.against}: {prediction.direction}"
-    if prediction.smallest:
-        said += f" by {prediction.smallest:g}" + (" or more" if prediction.direction != "same" else " at most")
-    lines = [f"{outcome.upper()}  {'primary: ' if prediction.primary else ''}{said}"]
-    if verdict is not None:
-        lines.append(
-            f"  {one.scale} {_estimate(verdict)}" + ("" if one.p_value is None else f", p = {one.p_value:.2g}")
-        )
-        if verdict.to_settle is not None:
-            settles = verdict.to_settle
-            lines.append(f"  {settles}" + ("" if settles.seeds is None else " in all would settle it"))
-    if one.missing is not None:
-        lines.append(f"  {one.missing}")
-    return lines
-
-
-def _estimate(verdict: Verdict) -> str:
-    estimate, interval = verdict.claim.estimate, verdict.interval
-    between = (
-        "" if interval is None else f" [{interval.low:+.4g}, {interval.high:+.4g}] at {100 * interval.confidence:.3g} %"
+def calibration_line(runs: int, seconds: float) -> str:
+    """What is said before short runs are made."""
+    return (
+        f"{runs} short run{'s show' if runs > 1 else ' shows'} what the runs take, for very roughly "
+        f"{readable_duration(seconds)}; --quick does without"
     )
-    return f"{estimate.value:+.4g}{between}, {estimate.seeds} seed{'' if estimate.seeds == 1 else 's'}"
+
+
+def opening_lines(found: Outline, versions: Sequence[PlanVersion]) -> list[str]:
+    """What is said before the runs of a plan are made."""
+    total = found.total
+    lines = [
+        f"{len(found.runs)} runs, {total.flops:.2e} FLOP, about {readable_duration(found.wall_seconds)}"
+        f"{'' if found.measured else ' (rough)'}, {readable_size(total.disk_bytes)} on disk"
+    ]
+    lines += [f"mind: {sentence}" for sentence in found.warnings]
+    newest = versions[-1]
+    if newest.after_runs:
+        lines.append(f"the plan was changed after {newest.after_runs} runs had begun, which the page says:")
+        lines += [f"  {change}" for change in newest.changes]
+        lines.append("runs that it no longer has as they were are kept in superseded/")
+    return [printable(line) for line in lines]

@@ -42,12 +42,15 @@ class ExperimentDisplay:
         self._last_look = self._last_line = time.monotonic()
 
     def __enter__(self) -> ExperimentDisplay:
-        if self._live:
-            self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+    def begin(self) -> None:
+        """Show bars from here on."""
+        if self._live:
+            self._bars.start()
 
     def began(self, run: PlannedRun, *, anew: bool) -> None:
         """Say that a process was started."""

@@ -132,17 +132,26 @@ def forecast(config: schema.Config, *, train_tokens: int, rates: Rates) -> Forec
     )
 
 
-def _checkpoint_bytes(config: schema.Config, count: ParameterCount) -> int:
-    """Models that stay and resume states that are not superseded, when the run ends; tokenizers are left out."""
+def kept_checkpoints(config: schema.Config, first: int = 0) -> tuple[int, int]:
+    """How many models stay, and how many resume states that are not superseded, when a run ends.
+
+    Args:
+        config: the whole run.
+        first: the step at which it begins: 0, or that of a fork, whose checkpoint is copied.
+    """
     steps, wanted = config.training.steps, config.checkpoints
-    models = set(config.model_steps())
-    states = {steps, *wanted.state.up_to(steps)} - {0}
+    models = {step for step in config.model_steps() if step >= first}
+    states = {steps, *(step for step in wanted.state.up_to(steps) if step >= first), first} - {0}
     kept = states & {*wanted.state.at} | set(sorted(states - {*wanted.state.at})[-(wanted.keep_states or steps) :])
-    model = 4 * count.total * (1 if config.training.ema is None else 2)
     # A state that no model stands beside keeps the model that it belongs to.
-    lone = kept - models
-    state = _moment_bytes(config, count) + (0 if config.training.ema is None else 4 * count.total)
-    return (len(models) + len(lone)) * model + len(kept) * state
+    return len(models | kept), len(kept)
+
+
+def _checkpoint_bytes(config: schema.Config, count: ParameterCount) -> int:
+    """Models and resume states; tokenizers are left out."""
+    models, states = kept_checkpoints(config)
+    average = 0 if config.training.ema is None else 4 * count.total
+    return models * (4 * count.total + average) + states * (_moment_bytes(config, count) + average)
 
 
 def _memory(config: schema.Config, count: ParameterCount, vocab_size: int, device: str) -> Memory:

@@ -14,6 +14,7 @@ import pytest
 from picolm.errors import PicoLMError
 from picolm.experiments.findings import Cost, Findings, Judged, Lineage
 from picolm.experiments.plan import Plan
+from picolm.experiments.ranking import rankings
 from picolm.experiments.statistics.curve import Curve
 from picolm.experiments.statistics.differences import paired_difference
 from picolm.experiments.statistics.interaction import interaction
@@ -348,26 +349,45 @@ def test_forked_experiment_shows_its_lineage_and_the_common_past(findings: Findi
     assert (first["name"], first["x"], first["y"]) == ("common past", [0.0, 100.0], [8.0, 7.0])
 
 
-def test_sweep_has_no_verdicts_and_its_best_run_on_top(
+def test_sweep_has_no_verdicts_and_its_best_point_on_top(
     make_plan: Callable[..., Plan], findings: Findings, tmp_path: Path
 ) -> None:
-    sweep = replace(findings, plan=make_plan(claim="", predictions=[]), judged=(), effects=(), panels=(), warnings=())
+    names = {"cold": "p001", "warm": "p002"}
+    points = [{"schedule.warmup_steps": 100}, {"schedule.warmup_steps": 400}]
+    plan = Plan.model_validate(
+        {
+            "experiment": 1,
+            "name": "warmth",
+            "base": "demo",
+            "sizes": {"tiny": {}, "small": {}},
+            "sweep": {"list": points},
+            "seeds": findings.plan.seeds.model_dump(mode="json", exclude_none=True),
+        }
+    )
+    runs = tuple(
+        replace(run, arm=names[run.arm], name=f"{names[run.arm]}.{run.size}.{run.repetition}") for run in findings.runs
+    )
+    differs = {f"p002.{size}": {"schedule.warmup_steps": (100, 400)} for size in ("tiny", "small")}
+    sweep = replace(
+        findings, plan=plan, runs=runs, differs=differs, judged=(), effects=(), panels=(), warnings=(), choices={}
+    )
     page = write_experiment_report(sweep, tmp_path / "sweep.html")
     markup, text = read(page)
     assert "Verdicts" not in text
-    table = markup[markup.index("<h2>Sweep") :].split("</table>")[0]
-    rows = re.findall(r'<th scope="row">([^<]*)</th><td>\w+</td><td>(\d+)</td>', table)
-    words = "final validation loss"
-    done = sorted((run for run in findings.runs if words in run.values), key=lambda run: run.values[words].value)
-    steps = {"cold": "100", "warm": "400"}
-    assert rows == [*((run.name, steps[run.arm]) for run in done), ("warm.tiny.seed4", "400")]
+    tables = markup[markup.index("<h2>Sweep") :].split("</table>")[:2]
+    for ranking, table in zip(rankings(plan, runs), tables, strict=True):
+        rows = re.findall(r'<th scope="row">([^<]*)</th><td>(\d+)</td><td[^>]*>([^<]*)</td>', table)
+        steps = {"p001": "100", "p002": "400"}
+        assert rows == [
+            (one.arm, steps[one.arm], "" if one.mean is None else f"{one.mean:.4f}") for one in ranking.points
+        ]
     figure = drawn(page)["sweep-0"]
     assert figure["views"][0]["yaxis"]["ticktext"] == ["100", "400"]
     dots = figure["traces"][0]
-    assert len(dots["x"]) == len(done)
+    assert len(dots["x"]) == len([run for run in runs if "final validation loss" in run.values])
     assert {name.split(".")[0]: height for name, height in zip(dots["customdata"], dots["y"], strict=True)} == {
-        "cold": 0,
-        "warm": 1,
+        "p001": 0,
+        "p002": 1,
     }
 
 
