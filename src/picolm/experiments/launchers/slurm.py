@@ -96,8 +96,9 @@ class SlurmHandle:
 
     def _look(self) -> int | None:
         written = self._written()
-        # A job that was preempted while it saved goes back to the queue: only the cluster knows whether it is over.
-        if written is not None and written < 128:
+        # A job that was preempted while it saved goes back to the queue: only the cluster knows whether it is over. A
+        # process of this machine is over when nothing of it is left.
+        if written is not None and written < 128 and self._cluster == "slurm":
             return written
         state = self.state()
         if state not in _CODES or self._may_return(state):
