@@ -9,18 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.experiments.launchers.test_local import ended, holds, until
 
 from picolm.errors import PicoLMError
 from picolm.experiments.launchers.script import script
 from picolm.experiments.launchers.settings import Slurm
 from picolm.experiments.launching import Job
 
+from .watching import ended, holds, until
+
 pytest.importorskip("submitit", reason="launching on Slurm needs the extra `slurm`")
 
-from tests.experiments.launchers.pretend_slurm import PretendSlurm
-
 from picolm.experiments.launchers.slurm import SlurmHandle, SlurmLauncher
+
+from .pretend_slurm import PretendSlurm
 
 SAVES = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.02; done"
 
