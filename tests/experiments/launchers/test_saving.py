@@ -49,8 +49,8 @@ def test_a_run_that_is_stopped_can_go_on(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_whose_parent_passes_on_what_it_got_itself_saves_all_the_same(tmp_path: Path) -> None:
-    # The group gets the signal, and the shell in it sends it again.
-    passes_on = 'trap "kill -TERM \\$child" TERM; "$@" & child=$!; wait $child; wait $child'
+    # The group gets the signal, and the shell in it sends it again, a little later: at once, the two would be one.
+    passes_on = 'trap "sleep 0.2; kill -TERM \\$child" TERM; "$@" & child=$!; wait $child; wait $child'
     job = training(tmp_path, "bash", "-c", passes_on, "bash")
     handle = LocalLauncher().start(job)
     until(holds(tmp_path / "runs" / "run" / "log.jsonl", '"step":'))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,6 +208,12 @@ def test_a_queue_that_takes_no_job_is_quoted(tmp_path: Path, cluster: PretendSlu
 def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PicoLMError, match="there is no `sbatch` here"):
+        launcher(tmp_path)
+
+
+def test_a_missing_submitit_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(PicoLMError, match=r"not installed: pip install 'picolm\[slurm\]'"):
         launcher(tmp_path)
 
 
