@@ -1,4 +1,4 @@
-"""A cluster of one node, made of four small programs: it takes real batch scripts, and runs them here."""
+"""A cluster of one node, made of small programs: it takes real batch scripts, and runs them here."""
 
 from __future__ import annotations
 
@@ -41,9 +41,15 @@ exec "$@"
     "sacct": """
 echo 'JobID|State|NodeList'
 for job in "$CLUSTER"/jobs/*; do
+  [ ! -e "$job/unaccounted" ] || continue
   echo "${job##*/}|$(cat "$job/state")|node1"
   echo "${job##*/}.batch|RUNNING|node1"
 done
+""",
+    "squeue": """
+job=$CLUSTER/jobs/${2#--jobs=}
+[ -e "$job/state" ] || { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
+case "$(cat "$job/state")" in PENDING|RUNNING) echo "${2#--jobs=}";; esac
 """,
     "scancel": """
 job=$CLUSTER/jobs/$2; state=$(cat "$job/state")
@@ -101,6 +107,12 @@ class PretendSlurm:
     def say(self, job: str, state: str) -> None:
         """Say a state of a job."""
         (self.place / "jobs" / job / "state").write_text(f"{state}\n")
+        self.look_again()
+
+    def account_for(self, job: str, known: bool) -> None:
+        """Whether accounts have heard of a job yet."""
+        mark = self.place / "jobs" / job / "unaccounted"
+        mark.unlink() if known else mark.touch()
         self.look_again()
 
     def look_again(self) -> None:

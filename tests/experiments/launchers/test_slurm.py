@@ -101,6 +101,19 @@ def test_another_process_finds_a_job_again(tmp_path: Path, cluster: PretendSlurm
     assert finished.code() == 0
 
 
+def test_a_job_is_found_again_before_accounts_have_heard_of_it(tmp_path: Path, cluster: PretendSlurm) -> None:
+    cluster.hold()
+    handle = launcher(tmp_path).start(job_of(tmp_path, "true"))
+    cluster.account_for(number_of(handle), known=False)
+    again = launcher(tmp_path).attach(handle.facts())
+    assert again is not None
+    assert again.code() is None
+    cluster.say(number_of(handle), "CANCELLED by 1000")
+    assert launcher(tmp_path).attach(handle.facts()) is None
+    cluster.account_for(number_of(handle), known=True)
+    assert again.code() == 143
+
+
 @pytest.mark.parametrize(
     "facts",
     [
