@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from picolm.errors import PicoLMError
 from picolm.experiments.launchers.local import LocalLauncher
-from picolm.experiments.launching import Handle, Job
+from picolm.experiments.launching import Job
+
+from .watching import ended, holds, until
 
 
 def job_of(folder: Path, *command: str, environment: dict[str, str] | None = None) -> Job:
@@ -22,24 +23,6 @@ def job_of(folder: Path, *command: str, environment: dict[str, str] | None = Non
 
 def python(folder: Path, code: str) -> Job:
     return job_of(folder, sys.executable, "-c", code)
-
-
-def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in a minute"
-        time.sleep(0.02)
-
-
-def ended(handle: Handle) -> int:
-    until(lambda: handle.code() is not None)
-    code = handle.code()
-    assert code is not None
-    return code
-
-
-def holds(path: Path, text: str) -> Callable[[], bool]:
-    return lambda: path.exists() and text in path.read_text()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130])

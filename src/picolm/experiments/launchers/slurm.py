@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import submitit
 
 Cluster = Literal["slurm", "local"]
-_PROGRAMS = ("sbatch", "srun", "sacct", "scancel")
+_PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel")
 _STOPPED = 143
 """Code of a run that was told to save and end: it goes on when it is made again."""
 _CODES = {
@@ -96,8 +96,9 @@ class SlurmHandle:
 
     def _look(self) -> int | None:
         written = self._written()
-        # A job that was preempted while it saved goes back to the queue: only the cluster knows whether it is over.
-        if written is not None and written < 128:
+        # A job that was preempted while it saved goes back to the queue: only the cluster knows whether it is over. A
+        # process of this machine is over when nothing of it is left.
+        if written is not None and written < 128 and self._cluster == "slurm":
             return written
         state = self.state()
         if state not in _CODES or self._may_return(state):
@@ -198,7 +199,15 @@ class SlurmLauncher:
             return None
         kind = submitit.SlurmJob if self._cluster == "slurm" else submitit.LocalJob
         handle = SlurmHandle(kind(self._folder, number), self._folder / ended, Path(log), self._cluster)
-        return None if handle.code() is None and handle.state() == "UNKNOWN" else handle
+        if handle.code() is None and handle.state() == "UNKNOWN" and not _is_queued(number):
+            return None
+        return handle
+
+
+def _is_queued(number: str) -> bool:
+    """Whether the queue has a job; it knows at once, while accounts take some seconds."""
+    found = subprocess.run(["squeue", "--noheader", f"--jobs={number}"], capture_output=True, check=False)
+    return found.returncode == 0 and bool(found.stdout.strip())
 
 
 def _parameters(job: Job, settings: Slurm) -> dict[str, Any]:
