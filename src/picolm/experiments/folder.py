@@ -9,6 +9,7 @@
 `logs/RUN.txt`         what its processes printed
 `launches.jsonl`       starts and ends of processes
 `choices.json`         what a search chose
+`trials.jsonl`         points that Optuna proposed, and what became of them
 `forecast.json`        what all runs together were expected to take, before the first
 `superseded/RUN.N`     runs whose configuration is no longer in the plan: moved, never removed
 `report.html`          the page
@@ -35,6 +36,7 @@ from picolm.errors import PicoLMError, nearest
 from picolm.experiments.design import Choice, Design, PlannedRun
 from picolm.experiments.findings import Cost, PlanVersion, State
 from picolm.experiments.plan import Plan
+from picolm.experiments.trials import TrialFile
 from picolm.runs.digest import sha256_of_json
 from picolm.runs.directory import RUN_FILE, RunDirectory
 from picolm.runs.durable import explained, write_json, write_text
@@ -55,6 +57,7 @@ def plan_digest(design: Design) -> str:
 
 
 def _science(design: Design) -> dict[str, Any]:
+    design = design.written
     plan = design.plan.model_dump(mode="json", by_alias=True, exclude=_NOT_SCIENCE)
     runs = {run.name: config_hash(run.config) for run in [*design.search(), *design.comparison()]}
     return {"plan": plan, "base": design.base.model_dump(mode="json"), "runs": runs}
@@ -107,10 +110,10 @@ class ExperimentFolder:
             (self.path / "plans").mkdir(parents=True, exist_ok=True)
         whole = {
             **science,
-            "plan": design.plan.model_dump(mode="json", by_alias=True),
+            "plan": design.written.plan.model_dump(mode="json", by_alias=True),
             "parent": None if parent is None else os.path.relpath(parent.resolve(), self.path.resolve()),
         }
-        write_json(self.path / "plans" / f"{digest}.json", whole)
+        write_text(self.path / "plans" / f"{digest}.json", json.dumps(whole, indent=2) + "\n")
         write_text(self.path / "plans" / f"{digest}.yaml", text)
         former = self._version(versions[-1]["sha256"]) if versions else None
         line = {
@@ -132,7 +135,7 @@ class ExperimentFolder:
         )
 
     def design(self) -> Design:
-        """The plan as it stands, with its base.
+        """The plan as it stands, with its base; of a sweep by Optuna, with the points that were proposed so far.
 
         Raises:
             PicoLMError: its file was damaged or changed.
@@ -145,7 +148,14 @@ class ExperimentFolder:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it holds no plan") from error
         if plan_digest(design) != digest:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it no longer has the hash {digest}")
-        return design
+        if design.plan.sweep is None or design.plan.sweep.optuna is None:
+            return design
+        return Design(design.plan.with_points([trial.point for trial in self.trials.read()]), design.base)
+
+    @property
+    def trials(self) -> TrialFile:
+        """Points that were proposed one after another, and what became of them."""
+        return TrialFile(self.path / "trials.jsonl")
 
     def parent(self) -> RunDirectory | None:
         """The run that arms go on from; None where each begins anew.
