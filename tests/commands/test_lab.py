@@ -132,8 +132,8 @@ def test_an_experiment_is_recorded_and_never_over_another(
     found = yaml.safe_load((lab / "sweeping.yaml").read_text())
     assert found["lesson"] == "Nothing ran." and found["report"] == "../../experiments/sweeping/report.html"
     assert found["plan"] == folder.versions()[-1].digest and found["command"] == "picolm experiment run sweeping.yaml"
-    code, _, _ = call("experiment", "record", "experiments/sweeping")
-    assert code == 0 and yaml.safe_load((lab / "sweeping.yaml").read_text())["lesson"] == "Nothing ran."
+    code, out, _ = call("experiment", "record", "experiments/sweeping", "--json")
+    assert code == 0 and json.loads(out) == yaml.safe_load((lab / "sweeping.yaml").read_text()) == found
     (lab / "sweeping.yaml").write_text(yaml.safe_dump({**SWEEP, "name": "sweeping"}))
     code, _, err = call("experiment", "record", "experiments/sweeping")
     assert code == 2 and "is the record of another plan" in err and "Traceback" not in err

@@ -75,7 +75,7 @@ def sweep_findings() -> Findings:
         search=(),
         choices={},
         judged=(),
-        effects=(),
+        effects=(Effect(LOSS, "p001", "", noise_floor({0: 3.5, 1: 3.51}), None, False),),
         panels=(),
         warnings=(),
         lineage=None,

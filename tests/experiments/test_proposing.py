@@ -11,8 +11,10 @@ import pytest
 
 from picolm.errors import PicoLMError
 from picolm.experiments import proposing
+from picolm.experiments.findings import RunRecord, State
 from picolm.experiments.plan import Plan
-from picolm.experiments.proposing import next_points
+from picolm.experiments.proposing import next_points, outcomes
+from picolm.experiments.quantity import Number
 from picolm.experiments.space import Point
 from picolm.experiments.trials import Trial, TrialFile, ended
 
@@ -103,6 +105,24 @@ def test_choices_may_be_anything_that_a_configuration_holds() -> None:
     choices: list[Any] = [[0, 5], {"every": 3}, None, 1, True]
     trials = searched(plan(space={"x": choices}), lambda point: float(choices.index(point["x"])), 14)
     assert all(any(trial.point["x"] is choice for choice in choices) or trial.point["x"] in choices for trial in trials)
+
+
+def test_a_point_is_told_of_when_all_of_its_runs_are_over() -> None:
+    def run(arm: str, n: int, state: State, value: float | None) -> RunRecord:
+        values = {} if value is None else {"final validation loss": Number(value)}
+        return RunRecord(f"{arm}.seed{n}", arm, "", f"seed{n}", state, 1, 1, None, values)
+
+    points = [{RATE: 0.01 * n} for n in range(1, 6)]
+    trials = [Trial(number, point) for number, point in enumerate(points, start=1)]
+    trials[4] = ended(trials[4], 9.0)
+    runs = [
+        *(run("p001", 0, "finished", 1.0), run("p001", 1, "finished", 2.0)),
+        *(run("p002", 0, "finished", 1.0), run("p002", 1, "running", None)),
+        *(run("p003", 0, "failed", None), run("p003", 1, "finished", 2.0)),
+        *(run("p004", 0, "finished", 1.0), run("p004", 1, "finished", math.nan)),
+        *(run("p005", 0, "finished", 1.0), run("p005", 1, "finished", 1.0)),
+    ]
+    assert outcomes(plan().with_points(points), trials, runs) == {1: 1.5, 3: None, 4: None}
 
 
 def test_written_points_come_in_their_order() -> None:

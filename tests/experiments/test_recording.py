@@ -61,7 +61,8 @@ def test_what_was_changed_and_when_is_in_it() -> None:
 def test_a_sweep_keeps_its_best_point_and_those_that_are_as_good() -> None:
     record = recorded(sweep_findings())
     (best,) = record.best
-    assert record.primary is None and record.change == {}
+    # Its first point is no baseline.
+    assert record.primary is None and record.change == {} and record.noise == ()
     assert best.point == {"model.d_ffn": 128} and best.mean == pytest.approx(3.005) and (best.n, best.of) == (2, 3)
     assert best.as_good == ({"model.qk_norm": None},)
 

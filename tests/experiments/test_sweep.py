@@ -56,11 +56,31 @@ def test_more_trials_leave_earlier_points_and_their_names_as_they_were() -> None
 
 
 def test_a_stored_sweep_is_read_as_it_was(tmp_path: Path) -> None:
-    for sweep in ({"random": {RATE: RANGE}, "trials": 3}, {"optuna": {RATE: RANGE}, "trials": 3, "sampler": "tpe"}):
+    grid = {"grid": {RATE: [0.002, 0.001], "model.d_ffn": [256, 128]}}
+    for sweep in (
+        grid,
+        {"random": {RATE: RANGE}, "trials": 3},
+        {"optuna": {RATE: RANGE}, "trials": 3, "sampler": "tpe"},
+    ):
         made = design(sweep)
         folder = ExperimentFolder(tmp_path / next(iter(sweep)))
         assert folder.register(made, "text") and not folder.register(made, "text")
         assert folder.design().plan == made.plan and plan_digest(folder.design()) == plan_digest(made)
+
+
+def test_proposed_points_are_no_change_of_the_plan(tmp_path: Path) -> None:
+    made = design({"optuna": {RATE: RANGE}, "trials": 3})
+    folder = ExperimentFolder(tmp_path / "s")
+    assert folder.register(made, "text")
+    digest = folder.versions()[-1].digest
+    folder.trials.propose([{RATE: 0.005}, {RATE: 0.001}])
+    opened = folder.design()
+    assert [run.name for run in opened.comparison()] == [f"p00{p}.seed{n}" for n in (0, 1) for p in (1, 2)]
+    assert [arm.set for arm in opened.plan.arms.values()] == [{RATE: 0.005}, {RATE: 0.001}]
+    # Neither what was proposed nor what stands in for it in a forecast makes another plan.
+    stand_ins = Design(made.plan.with_points([{RATE: 0.009}]), made.base)
+    assert not folder.register(opened, "text") and not folder.register(stand_ins, "text")
+    assert plan_digest(opened) == digest
 
 
 def test_points_that_were_proposed_are_arms_too() -> None:

@@ -23,8 +23,7 @@ from picolm.experiments.launching import Job, Launcher, thread_environment
 from picolm.experiments.making import Maker, Watcher, settle
 from picolm.experiments.outline import Outline
 from picolm.experiments.plan import arm_of
-from picolm.experiments.proposing import next_points
-from picolm.experiments.ranking import value_of
+from picolm.experiments.proposing import next_points, outcomes
 from picolm.experiments.reading import plan_path, read_plan
 from picolm.report.experiment import write_experiment_report
 from picolm.runs.directory import RUN_FILE, RunDirectory
@@ -120,7 +119,7 @@ def run_experiment(
     parent = parent_of(found.design.plan, path.parent)
     place = ExperimentFolder.make(place.path)
     with RunLock(place.path, "experiment"), interruption or Interruption() as stop:
-        place.register(found.bare, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
+        place.register(found.design, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
         if place.forecast() is None:
             place.expect(found.total)
         tell.making(found, place)
@@ -159,7 +158,7 @@ def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once
     states: dict[str, State] = {}
     while stop.signal is None:
         design, trials = place.design(), place.trials.read()
-        waiting = [trial for trial in trials if trial.state == "proposed"]
+        waiting = {arm_of(trial.number) for trial in trials if trial.state == "proposed"}
         if not waiting:
             runs_of_a_point = len(design.repetitions) * len(design.sizes)
             points = next_points(design.plan, trials, -(-at_once // runs_of_a_point))
@@ -167,15 +166,13 @@ def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once
                 break
             place.trials.propose(points)
             continue
-        arms = {arm for trial in waiting for arm in [arm_of(trial.number)]}
-        states |= maker.make([run for run in design.comparison() if run.arm in arms])
-        records = assess(place).runs
-        for trial in waiting:
-            own = [record for record in records if record.arm == arm_of(trial.number)]
-            if all(record.state in ("finished", "failed") for record in own):
-                place.trials.end(trial.number, value_of(design.plan, own))
-            elif stop.signal is None:
-                raise PicoLMError(f"point {arm_of(trial.number)} did not come to its end; run the experiment again")
+        states |= maker.make([run for run in design.comparison() if run.arm in waiting])
+        over = outcomes(design.plan, trials, assess(place).runs)
+        for number, value in over.items():
+            place.trials.end(number, value)
+        if not over:
+            # Somebody stopped a run: the point goes on the next time.
+            break
     return states
 
 
@@ -206,7 +203,7 @@ def scripts(
     plan, parent = found.design.plan, parent_of(found.design.plan, path.parent)
     place = ExperimentFolder.make(place.path)
     with RunLock(place.path, "experiment"):
-        place.register(found.bare, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
+        place.register(found.design, path.read_text(encoding="utf-8"), None if parent is None else parent.path)
     design = place.design()
     known = planned(place, design)
     if run is not None and run not in known:

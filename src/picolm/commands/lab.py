@@ -48,6 +48,7 @@ def record(
     question: Annotated[str, typer.Option("--question", help="What one wanted to know.")] = "",
     command: Annotated[str, typer.Option("--command", help="What makes the runs again.")] = "",
     folder: NotebookPath = _HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Write what an experiment found into the lab notebook, also when it is negative.
 
@@ -65,6 +66,7 @@ def record(
     from picolm.experiments.notebook import Notebook
     from picolm.experiments.recording import provenance_of, record_of
     from picolm.terminal.lab import print_record
+    from picolm.terminal.tables import print_json
 
     experiment, notebook = ExperimentFolder.open(target), Notebook(folder)
     findings = assess(experiment)
@@ -79,6 +81,9 @@ def record(
         lesson=lesson,
     )
     kept = notebook.keep(made, [version.digest for version in findings.versions])
+    if as_json:
+        print_json(kept.plain())
+        return
     print_record(kept)
     typer.echo(f"record: {notebook.path_of(kept.name)}")
     if not kept.lesson:

@@ -80,6 +80,13 @@ class Design:
             Design(plan.with_points(plan.sweep.probes()), base)
 
     @property
+    def written(self) -> Design:
+        """The design of the plan as its author wrote it: without points that Optuna proposed since."""
+        if self.plan.sweep is None or self.plan.sweep.optuna is None:
+            return self
+        return Design(self.plan.with_points(()), self.base)
+
+    @property
     def sizes(self) -> list[str]:
         """Names of the sizes, `THE_SIZE` alone where there is one."""
         return list(self.plan.sizes) or [THE_SIZE]

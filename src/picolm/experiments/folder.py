@@ -9,7 +9,7 @@
 `logs/RUN.txt`         what its processes printed
 `launches.jsonl`       starts and ends of processes
 `choices.json`         what a search chose
-`trials-HASH.jsonl`    points that were proposed one after another, and what became of them
+`trials-HASH.jsonl`    points that Optuna proposed, and what became of them
 `forecast.json`        what all runs together were expected to take, before the first
 `superseded/RUN.HASH`  runs whose configuration is no longer in the plan: moved, never removed
 `report.html`          the page
@@ -63,6 +63,7 @@ def _digest_of(science: Mapping[str, Any]) -> str:
 
 
 def _science(design: Design) -> dict[str, Any]:
+    design = design.written
     plan = design.plan.model_dump(mode="json", by_alias=True, exclude=_NOT_SCIENCE)
     runs = {run.name: config_hash(run.config) for run in [*design.search(), *design.comparison()]}
     science = {"plan": plan, "base": design.base.model_dump(mode="json"), "runs": runs}
@@ -137,7 +138,7 @@ class ExperimentFolder:
             (self.path / "plans").mkdir(exist_ok=True)
         whole = {
             **science,
-            "plan": design.plan.model_dump(mode="json", by_alias=True),
+            "plan": design.written.plan.model_dump(mode="json", by_alias=True),
             "parent": None if parent is None else os.path.relpath(parent.resolve(), self.path.resolve()),
         }
         write_text(self.path / "plans" / f"{digest}.json", json.dumps(whole, indent=2) + "\n")
@@ -162,7 +163,7 @@ class ExperimentFolder:
         )
 
     def design(self) -> Design:
-        """The plan as it stands, with its base.
+        """The plan as it stands, with its base; of a sweep by Optuna, with the points that were proposed so far.
 
         Raises:
             PicoLMError: its file was damaged or changed.

@@ -31,14 +31,6 @@ class Outline:
     at_once: int = 1
 
     @property
-    def bare(self) -> Design:
-        """The design without points that stand in for those that Optuna will propose: what is kept as the plan."""
-        sweep = self.design.plan.sweep
-        if sweep is None or sweep.optuna is None:
-            return self.design
-        return Design(self.design.plan.with_points([]), self.design.base)
-
-    @property
     def runs(self) -> list[PlannedRun]:
         """Those of the search, then those of the comparison."""
         return [*self.design.search(), *self.design.comparison()]
@@ -98,7 +90,9 @@ class Outline:
                 if few is not None:
                     found.append(f"{one.measure.words}: {few}")
         config = self.design.config(plan.control, self.design.sizes[0])
-        asked = [one.measure for one in plan.predictions] + ([] if plan.tune is None else [plan.tune.measure])
+        asked = [one.measure for one in plan.predictions] + [
+            one.measure for one in (plan.tune, plan.sweep) if one is not None
+        ]
         found += [sentence for one in asked if (sentence := unmeasured(one, config)) is not None]
         if plan.hours is not None and (hours := self.wall_seconds / 3600) > plan.hours:
             found.append(f"the runs take about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")

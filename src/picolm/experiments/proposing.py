@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from picolm.errors import PicoLMError
+from picolm.experiments.findings import RunRecord
 from picolm.experiments.plan import Plan
+from picolm.experiments.ranking import value_of
 from picolm.experiments.space import Dimension, Point, same
 from picolm.experiments.sweep import Sweep
 from picolm.experiments.trials import Trial
@@ -55,6 +57,25 @@ def next_points(plan: Plan, trials: Sequence[Trial], n: int) -> list[Point]:
     for _ in range(max(0, min(n, plan.sweep.n_points - len(so_far)))):
         found.append(proposer.propose(so_far))
         so_far.append(Trial(len(so_far) + 1, found[-1]))
+    return found
+
+
+def outcomes(plan: Plan, trials: Sequence[Trial], runs: Sequence[RunRecord]) -> dict[int, float | None]:
+    """What became of points that are not told of yet, and whose runs are all over.
+
+    Args:
+        plan: the sweep, with the points of all trials as its arms.
+        trials: all that were proposed, in order.
+        runs: of all points.
+
+    Returns:
+        By number of the trial its value (`ranking.value_of`); None where it failed.
+    """
+    found: dict[int, float | None] = {}
+    for trial, arm in zip(trials, plan.arms, strict=True):
+        own = [run for run in runs if run.arm == arm]
+        if trial.state == "proposed" and own and all(run.state in ("finished", "failed") for run in own):
+            found[trial.number] = value_of(plan, own)
     return found
 
 

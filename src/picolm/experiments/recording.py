@@ -143,7 +143,9 @@ def _differing(findings: Findings) -> Iterable[tuple[str, dict[str, tuple[object
 
 
 def _noise(findings: Findings) -> tuple[RecordedNoise, ...]:
-    """One floor for each number and size, though several arms may stand beside it."""
+    """One floor for each number and size, though several arms may stand beside it; a sweep has no baseline."""
+    if findings.plan.sweep is not None:
+        return ()
     found = {
         (effect.words, effect.size): RecordedNoise(
             measure=effect.words,
