@@ -67,15 +67,17 @@ def test_what_was_measured_is_read_again_and_damage_is_measured_anew(
 ) -> None:
     config = load_config(None, small_run)
     asked: list[str] = []
+    kept = tmp_path / "kept"
 
-    def measured(one: Cell, at_once: int, progress: object) -> Costing:
+    def measured(one: Cell, *_: object) -> Costing:
         asked.append(one.name)
         return dataclasses.replace(one.rough, measured=True, step_seconds=float(len(asked)))
 
     monkeypatch.setattr(calibrating, "_measured", measured)
 
     def steps(changed: Config, at_once: int = 1) -> float:
-        return calibrate([cell(changed)], at_once=at_once, folder=tmp_path)[0].step_seconds
+        trusted = tuple(item.use for item in changed.interventions)
+        return calibrate([cell(changed, trusted)], at_once=at_once, folder=kept)[0].step_seconds
 
     assert steps(config) == steps(config) == 1.0
     assert steps(load_config(None, {**small_run, "seeds.data": 9, "schedule.warmup_steps": 1})) == 1.0
@@ -83,9 +85,17 @@ def test_what_was_measured_is_read_again_and_damage_is_measured_anew(
     assert steps(load_config(None, {**small_run, "training.batch_size": 4})) == 2.0
     assert steps(load_config(None, {**small_run, "checkpoints.state.every": 4})) == 3.0
     assert steps(config, at_once=2) == 4.0
-    for file in tmp_path.glob("*.json"):
+    for file in kept.glob("*.json"):
         file.write_text(json.dumps({"format": 1, "costing": {}}))
     assert steps(config) == 5.0
+    # Code of the user's own is part of what is measured.
+    own = tmp_path / "mine.py"
+    code = "from picolm.seams import Intervention\n\n\nclass Mine(Intervention):\n    pass\n"
+    own.write_text(code)
+    mine = load_config(None, small_run, [f"{own}:Mine"])
+    assert steps(mine) == 6.0 == steps(mine)
+    own.write_text(code + "\n# Edited.\n")
+    assert steps(mine) == 7.0
 
 
 @pytest.mark.slow

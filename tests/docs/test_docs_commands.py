@@ -118,7 +118,7 @@ def check_yaml(block: Block, directory: Path) -> None:
 
 def _cases() -> list[ParameterSet]:
     """Every page that shows something to do; but for the first ones that a user meets, with the slow tests."""
-    first = {PROJECT / "README.md", PROJECT / "docs" / "quickstart.md", PROJECT / "docs" / "experiments" / "plan.md"}
+    first = {PROJECT / "README.md", PROJECT / "docs" / "quickstart.md"}
     return [
         pytest.param(page, marks=() if page in first else pytest.mark.slow, id=str(page.relative_to(PROJECT)))
         for page in PAGES

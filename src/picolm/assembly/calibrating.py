@@ -21,10 +21,11 @@ from picolm.errors import PicoLMError
 from picolm.experiments.calibration import Layout, Reading, costing_of, events_wanted, layout, short
 from picolm.experiments.costing import Costing, Event, Part
 from picolm.experiments.launching import available_cores, thread_environment
+from picolm.interventions.loading import Trust, load_interventions
 from picolm.runs.attempt import describe_attempt
 from picolm.runs.digest import sha256_of_json
 from picolm.runs.directory import RunDirectory
-from picolm.runs.durable import make_parents, write_json
+from picolm.runs.durable import explained, make_parents, write_json
 from picolm.training.numerics import choose_device
 from picolm.training.state import STATE
 
@@ -97,8 +98,8 @@ def calibrate(
     if missing:
         tell(len(missing), sum(cell.seconds for cell in missing.values()))
     for place, cell in missing.items():
-        costing = _measured(cell, at_once, progress)
         make_parents(place)
+        costing = _measured(cell, at_once, progress, folder)
         write_json(place, {"format": FORMAT, "cell": cell.name, "machine": machine, "costing": costing.plain()})
         known[place] = costing
     found = [known[place] for place in places]
@@ -127,9 +128,16 @@ def _key(cell: Cell, machine: dict[str, Any]) -> str:
         schedule.includes(0) and cell.first == 0
         for schedule in (config.validation, config.capture, config.evaluation, config.checkpoints.model)
     ]
-    device = str(choose_device(config.training.device))
+    loaded = load_interventions(config.interventions, Trust(cell.trusted))
     return sha256_of_json(
-        {"config": values, "events": sorted(cell.events), "at_start": at_start, "device": device, "machine": machine}
+        {
+            "config": values,
+            "events": sorted(cell.events),
+            "at_start": at_start,
+            "code": [item.sha256 for item in loaded],
+            "device": str(choose_device(config.training.device)),
+            "machine": machine,
+        }
     )
 
 
@@ -142,10 +150,11 @@ def _read(place: Path) -> Costing | None:
     return None
 
 
-def _measured(cell: Cell, at_once: int, progress: Progress | None) -> Costing:
+def _measured(cell: Cell, at_once: int, progress: Progress | None, beside: Path) -> Costing:
     laid = cell.layout
     config = short(cell.config, laid, cell.first)
-    with TemporaryDirectory(prefix="picolm-calibration-") as place:
+    # On the disk of the experiment: the usual place of temporary files may have no room for models.
+    with explained(beside), TemporaryDirectory(prefix="short-", dir=beside) as place:
         folder = Path(place)
         (folder / "run.yaml").write_text(to_yaml(config.model_dump(mode="json")), encoding="utf-8")
         names = [f"short{number}" for number in range(at_once)]
