@@ -71,7 +71,7 @@ def picolm(*arguments: str, **keywords: Any) -> subprocess.Popen[str]:
 
 
 def test_an_experiment_from_its_plan_to_its_page(call: Call, plan: Path, tmp_path: Path) -> None:
-    code, out, err = call("experiment", "run", str(plan), "--at-once", "2", "--json")
+    code, out, err = call("experiment", "run", str(plan), "--at-once", "2", "--quick", "--json")
     assert code == 0, err
     found = json.loads(out)
     assert found["complete"] and found["deviations"] == 0 and len(found["runs"]) == 4
@@ -110,7 +110,7 @@ def test_a_failed_run_is_named_and_the_others_are_made(call: Call, plan: Path, t
     written(tmp_path, arms, seeds=[0])
     code, _, err = call("experiment", "run", str(plan))
     assert code == 2 and "broken.py:Broken" in err and not (tmp_path / "experiments").exists()
-    code, out, err = call("experiment", "run", str(plan), "--with", "broken.py:Broken")
+    code, out, err = call("experiment", "run", str(plan), "--quick", "--with", "broken.py:Broken")
     assert code == 1
     assert "bad.seed0: failed" in err and "the dog ate it" in err and "plain.seed0: finished" in err
     code, out, _ = call("experiment", "status", "experiments/test", "--json")
@@ -124,7 +124,7 @@ def test_forks_of_one_parent(call: Call, run: Path, tmp_path: Path, monkeypatch:
     changes = {"training.steps": 6, "validation.every": 1, "samples.prompts": []}
     prediction = {"measure": {"validation": "loss"}, "arm": "hot", "direction": "higher", "primary": True}
     path = written(tmp_path, arms, base=None, fork=fork, set=changes, seeds=[7], predictions=[prediction])
-    code, out, err = call("experiment", "run", str(path), "--json")
+    code, out, err = call("experiment", "run", str(path), "--quick", "--json")
     assert code == 0, err
     found = json.loads(out)
     assert found["lineage"]["at"] == 3 and found["complete"]
@@ -141,7 +141,7 @@ def test_forks_of_one_parent(call: Call, run: Path, tmp_path: Path, monkeypatch:
 
 def test_a_signal_saves_and_the_same_command_goes_on(plan: Path, tmp_path: Path) -> None:
     written(tmp_path, {}, seeds=[0, 1], set={"training.steps": 400, "samples.prompts": []}, claim="", predictions=[])
-    process = picolm("experiment", "run", str(plan), cwd=tmp_path)
+    process = picolm("experiment", "run", str(plan), "--quick", cwd=tmp_path)
     folder = ExperimentFolder(tmp_path / "experiments" / "test")
     wait_for(lambda: bool(RunDirectory(folder.run_path("plain.seed0")).timings), process)
     process.send_signal(signal.SIGTERM)

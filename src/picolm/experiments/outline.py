@@ -90,10 +90,8 @@ class Outline:
                 if few is not None:
                     found.append(f"{one.measure.words}: {few}")
         config = self.design.config(plan.control, self.design.sizes[0])
-        asked = [one.measure for one in plan.predictions] + [
-            one.measure for one in (plan.tune, plan.sweep) if one is not None
-        ]
-        found += [sentence for one in asked if (sentence := unmeasured(one, config)) is not None]
+        asked = [*plan.predictions, *(one for one in (plan.tune, plan.sweep) if one is not None)]
+        found += [sentence for one in asked if (sentence := unmeasured(one.measure, config)) is not None]
         if plan.hours is not None and (hours := self.wall_seconds / 3600) > plan.hours:
             found.append(f"the runs take about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
         return found
