@@ -123,6 +123,8 @@ def _key(cell: Cell, machine: dict[str, Any]) -> str:
         for key in _SCHEDULE if isinstance(section, dict) else ():
             del section[key]
     del values["checkpoints"]["keep_states"]
+    # Its numbers cost nothing, and are what is tuned most.
+    values["optimizer"] = values["optimizer"]["kind"]
     config = cell.config
     at_start = [
         schedule.includes(0) and cell.first == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from picolm.errors import PicoLMError
@@ -13,7 +12,6 @@ from picolm.experiments.folder import ExperimentFolder
 from picolm.experiments.observation import Observation
 from picolm.experiments.replicates import Replicates
 from picolm.experiments.statistics.foresight import too_few_seeds
-from picolm.experiments.statistics.verdict import Claim
 
 
 def warnings_of(
@@ -89,22 +87,11 @@ def _of_seeds(design: Design, judged: Sequence[Judged]) -> Iterator[str]:
     yield from (warning for warning in noises if warning is not None)
     secondary = max(1, sum(not one.primary for one in plan.predictions))
     for one in judged:
-        if one.verdict is None or one.verdict.outcome != "inconclusive":
+        # Once there is an interval, its verdict says how many seeds would settle it.
+        if one.verdict is None or one.verdict.claim.estimate.measurable:
             continue
         family = 1 if one.prediction.primary else secondary
-        few = too_few_seeds(
-            n,
-            one.prediction.direction,
-            one.verdict.claim.smallest_effect,
-            sd=_spread(one.verdict.claim),
-            predictions=family,
-            alpha=1 - plan.confidence,
-        )
+        claim = one.verdict.claim
+        few = too_few_seeds(n, claim.direction, claim.smallest_effect, predictions=family, alpha=1 - plan.confidence)
         if few is not None:
             yield f"{one.prediction.measure.words}: {few}"
-
-
-def _spread(claim: Claim) -> float | None:
-    """Of what the claim is a mean over seeds of; None where it is not known."""
-    estimate = claim.estimate
-    return None if estimate.seed_error is None else estimate.seed_error * math.sqrt(estimate.seeds)
