@@ -138,15 +138,20 @@ def test_effects_have_every_number_at_every_size_predicted_or_not(tmp_path: Path
     assert findings.differs["hot.small"] == {"optimizer.learning_rate": (0.003, 0.006)}
 
 
-def test_few_seeds_are_told_with_the_spread_that_was_measured(tmp_path: Path) -> None:
+def test_few_seeds_are_told_once_by_the_verdict_or_before_it(tmp_path: Path) -> None:
     losses = {"hot": [2.0, 3.4, 2.4], "cool": [3.0, 3.0, 3.0]}
 
     def outcome(run: PlannedRun) -> Made:
         return ending_at(losses[run.arm][int(run.repetition.removeprefix("seed"))])
 
     findings = assess(make(tmp_path / "e", outcome, seeds=3))
-    sd = np.std([-1.0, 0.4, -0.6], ddof=1)
-    assert any(f"standard deviation of paired differences of {sd:g}" in one for one in findings.warnings)
+    verdict = findings.judged[0].verdict
+    assert verdict is not None and verdict.to_settle is not None
+    assert not any("standard deviations of paired differences" in one for one in findings.warnings)
+    waiting = assess(
+        make(tmp_path / "waiting", lambda run: outcome(run) if run.repetition == "seed0" else None, seeds=3)
+    )
+    assert any("3 seeds tell an effect only where it lies" in one for one in waiting.warnings)
     single = assess(make(tmp_path / "single", outcome, seeds=1))
     assert any("a single seed has no noise floor" in one for one in single.warnings)
     assert single.judged[0].verdict is not None and single.judged[0].verdict.outcome == "inconclusive"

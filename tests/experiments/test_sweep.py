@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from picolm.errors import PicoLMError
+from picolm.experiments.costing import Costing
 from picolm.experiments.design import Design, base_of
 from picolm.experiments.folder import ExperimentFolder, plan_digest
-from picolm.experiments.outline import Cost, Outline
+from picolm.experiments.outline import Outline
 from picolm.experiments.plan import Plan
 from picolm.experiments.reading import parse_plan
 
@@ -109,7 +110,8 @@ def test_points_of_equal_tokens_train_as_long_as_the_base_does() -> None:
 
 def test_an_outline_says_what_points_differ_in_from_the_base() -> None:
     made = design({"grid": {RATE: [0.001, 0.003]}}, seeds=1)
-    outline = Outline(made, dict.fromkeys(made.cells, Cost(1.0, 2.0, 3)))
+    costing = Costing(1.0, 32 * 128, 2.0, 0.1, {}, 3, {}, measured=True)
+    outline = Outline(made, dict.fromkeys(made.cells, costing), 1)
     assert [change.key for change in outline.changes("p001", "")] == [RATE]
     assert outline.changes("p002", "") == [], "the demo has 0.003"
     found = outline.plain()

@@ -135,7 +135,7 @@ class ExperimentFolder:
         if versions and versions[-1]["sha256"] == digest:
             return False
         with explained(self.path):
-            (self.path / "plans").mkdir(exist_ok=True)
+            (self.path / "plans").mkdir(parents=True, exist_ok=True)
         whole = {
             **science,
             "plan": design.written.plan.model_dump(mode="json", by_alias=True),
