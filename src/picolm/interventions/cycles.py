@@ -47,15 +47,6 @@ class Cycles:
             return bool(self.every) and passed > self.every and passed % self.every == 1
         return bool(self.every) and passed % self.every == 0
 
-    def begins(self, step: int, *, each: bool) -> bool:
-        """Whether adapters are new at a step: at `start`, after a full-rank cycle, and, with `each`, in every cycle."""
-        if not self.low_rank(step):
-            return False
-        if step == self.start:
-            return True
-        at_border = bool(self.every) and (step - self.start) % self.every == 0
-        return at_border and (each or not self.low_rank(step - 1))
-
     def stages(self, *, each: bool) -> Sequence[int]:
         """The steps before which structure may change."""
         if self.every and (each or self.dense_every):

@@ -48,9 +48,13 @@ class ReLoRA(Intervention):
         super().__init__(settings)
         self.cycles, self.each = settings.cycles, settings.each
         self.merges, self.restarted = 0, settings.start
+        self.origin: int | None = None
+        """The step at which it began, once it has."""
         self.ranks: dict[str, int] = {}
         self.holds: dict[str, list[Any]] = {}
         """Rank and scale of the adapters that hold something; none after a merge."""
+        self.begun: dict[str, list[Any]] = {}
+        """Rank and scale of the adapters that had their first values."""
         self.merging = Merging(settings)
         self._told: tuple[schema.Config, dict[str, list[Any]]] | None = None
 
@@ -64,9 +68,9 @@ class ReLoRA(Intervention):
         names = matching(settings.modules, list(layers), key="relora.modules", what="linear layer")
         whole = matching(settings.full_rank, names, key="relora.full_rank", what="layer with an adapter")
         sides = {name: layers[name].weight.shape for name in names if name not in whole}
-        self._refuse(run.config, sides)
+        self._refuse(run.config, sides, step)
         if not self.ranks:
-            self.ranks = self._ranks(sides, 0)
+            self.ranks = self._ranks(sides, self.merges)
         form: dict[str, list[Any]] = {}
         if self.cycles.low_rank(step):
             form = {name: [self.ranks[name], self._scale(self.ranks[name])] for name in sides}
@@ -129,15 +133,20 @@ class ReLoRA(Intervention):
     def before_step(self, run: Run) -> None:
         """Begin where structure has just changed: first values of new adapters, new moments for what is whole again."""
         step, layers = run.step, adapted_layers(run.model)
+        assert self._told is not None
+        form = self._told[1]
         if step == self.settings.start:
+            self.origin = step
             self.merging.keep_start(layers)
-        if self.cycles.begins(step, each=self.each):
-            self.merging.begin(run, layers)
-            run.record("adapters", layers=len(layers), ranks=sum(layer.rank for layer in layers.values()))
-        elif step > 0 and self.cycles.low_rank(step - 1) and not layers:
+        if not layers and self.begun:
             if self.settings.reset != "keep":
-                run.reset_state([f"{name}.weight" for name in self.ranks])
-            run.record("full_rank", layers=len(self.ranks))
+                run.reset_state([f"{name}.weight" for name in self.begun])
+            run.record("full_rank", layers=len(self.begun))
+        new = {name: layer for name, layer in layers.items() if self.begun.get(name) != form[name]}
+        if new:
+            self.merging.begin(run, new)
+            run.record("adapters", layers=len(new), ranks=sum(layer.rank for layer in new.values()))
+        self.begun = form
 
     def gradients(self, run: Run) -> None:
         """Do as an engine with hidden copies of the weights does, where this defect is wanted: nothing else."""
@@ -175,17 +184,25 @@ class ReLoRA(Intervention):
         """Which merge it is at, where the rate restarted, ranks, W_start; next merge and seeds follow from the step."""
         kept = {"start": self.merging.starts, "master": self.merging.masters}
         tensors = {f"{kind}:{name}": value for kind, values in kept.items() for name, value in values.items()}
-        facts = {"merges": self.merges, "restarted": self.restarted, "ranks": self.ranks, "holds": self.holds}
-        return {**facts, **tensors}
+        facts = {"merges": self.merges, "restarted": self.restarted, "origin": self.origin, "ranks": self.ranks}
+        return {**facts, "rule": self._rule, "holds": self.holds, "begun": self.begun, **tensors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take that up."""
-        self.merges, self.restarted = int(state["merges"]), int(state["restarted"])
-        self.ranks, self.holds = dict(state["ranks"]), dict(state["holds"])
+        self.merges, self.restarted, self.origin = int(state["merges"]), int(state["restarted"]), state["origin"]
+        self.holds, self.begun = dict(state["holds"]), dict(state["begun"])
+        # A fork with another rule begins with the ranks of that.
+        self.ranks = dict(state["ranks"]) if state["rule"] == self._rule else {}
         for kind, values in (("start:", self.merging.starts), ("master:", self.merging.masters)):
             values.update({key.removeprefix(kind): value for key, value in state.items() if key.startswith(kind)})
 
-    def _refuse(self, config: schema.Config, layers: Mapping[str, Any]) -> None:
+    @property
+    def _rule(self) -> dict[str, Any]:
+        """What decides about ranks."""
+        keys = {"modules", "full_rank", "rank", "rank_fraction", "rank_map", "rank_schedule", "adapt", "lowest_rank"}
+        return self.settings.model_dump(mode="json", include=keys)
+
+    def _refuse(self, config: schema.Config, layers: Mapping[str, Any], step: int) -> None:
         settings, steps = self.settings, config.training.steps
         if not layers:
             raise PicoLMError("relora.full_rank leaves no layer for an adapter")
@@ -196,6 +213,10 @@ class ReLoRA(Intervention):
         if config.training.ema is not None:
             raise PicoLMError(
                 "an average of A and of B is no average of what they add: leave training.ema out of relora"
+            )
+        if step > settings.start and self.origin is None:
+            raise PicoLMError(
+                f"relora begins at step {settings.start}, and the run is at {step}: set relora.start={step}"
             )
         if settings.start >= steps:
             raise PicoLMError(f"relora.start {settings.start} is beyond the {steps} steps of the run")
