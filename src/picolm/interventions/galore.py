@@ -133,7 +133,9 @@ class GaLore(Intervention):
     def _refresh(self, run: Run, name: str, layer: ProjectedLinear, gradient: Tensor) -> None:
         """Move the subspace, and the moments as the settings say."""
         left, _, right = torch.linalg.svd(gradient, full_matrices=False)
-        basis = (left if _is_wide(gradient) else right.mT)[:, : self._rank(gradient)].clone()
+        chosen = (left if _is_wide(gradient) else right.mT)[:, : self._rank(gradient)]
+        # Laid out as a checkpoint gives it back: products round by layout.
+        basis = chosen.clone(memory_format=torch.contiguous_format)
         former, self.bases[name] = self.bases.get(name), basis
         policy = self.settings.on_refresh
         if former is None or policy == "keep":
