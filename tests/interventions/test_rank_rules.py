@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from picolm.analysis import rank as analysis
 from picolm.interventions.ranks import Budget, effective_rank, rank_of_change, singular_values
+from picolm.model.adapters import AdaptedLinear, first_a
 
 
 def test_effective_rank_is_that_of_the_analysis() -> None:
@@ -64,3 +66,36 @@ def test_at_equal_costs_the_shares_are_the_fairest_there_are(used: list[float], 
     every = itertools.product(range(1, parameters + 1), repeat=len(names))
     others = [dict(zip(names, one, strict=True)) for one in every if sum(one) == total]
     assert next_wants(ranks) <= min(map(next_wants, others)) + 1e-12
+
+
+def cumulative_ranks(begin: str) -> list[float]:
+    """Effective rank of W - W_start after each of five cycles on a full-rank teacher."""
+    torch.manual_seed(0)
+    teacher = torch.randn(24, 32)
+    layer = AdaptedLinear(nn.Linear(32, 24, bias=False), 3, scale=2.0)
+    start, found = layer.weight.detach().clone(), []
+    layer.begin(first_a("kaiming", layer, torch.Generator().manual_seed(0)))
+    for cycle in range(1, 6):
+        optimizer = torch.optim.AdamW([layer.a, layer.b], lr=0.003, weight_decay=0.0)
+        for _ in range(20):
+            x = torch.randn(64, 32)
+            (layer(x) - x @ teacher.mT).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        old = layer.a.detach().clone(), layer.b.detach().clone()
+        layer.merge(layer.delta())
+        fresh = first_a("kaiming", layer, torch.Generator().manual_seed(cycle))
+        layer.begin(old[0] if begin == "sham" else fresh)
+        if begin == "undone":
+            with torch.no_grad():
+                layer.a.copy_(old[0])
+                layer.b.copy_(old[1])
+        found.append(effective_rank(singular_values(layer.weight.detach() - start)))
+    return found
+
+
+def test_the_rank_of_all_change_grows_where_adapters_begin_anew_and_not_where_that_is_undone() -> None:
+    # In cycles so short that A hardly turns by itself; in long ones it finds what is missing in either case.
+    fresh, sham, undone = cumulative_ranks("fresh"), cumulative_ranks("sham"), cumulative_ranks("undone")
+    assert fresh == sorted(fresh) and fresh[0] <= 3.0 and fresh[-1] > 10
+    assert max(*sham, *undone) < 4
