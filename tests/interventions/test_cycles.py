@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from picolm.config import schema
 from picolm.interventions.cycles import Cycles
-from picolm.interventions.jagged_rate import JaggedRate, published_multiple, rewarmed
+from picolm.interventions.jagged_rate import JaggedRate, published_multiple, rewarmed, rise
 from picolm.training.schedule import scheduled_rate
 
 GOLDEN = {
@@ -52,8 +52,9 @@ def test_odd_lengths_are_handled() -> None:
     assert multiple(7, warmup_steps=0, period=7, rewarmup_steps=2) == 0
 
 
-@given(st.integers(1, 40), st.integers(0, 45), st.integers(0, 30), st.integers(0, 199))
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(0, 30), st.integers(0, 199))
 def test_a_rewarmed_rate_joins_the_plain_one(period: int, over: int, start: int, step: int) -> None:
+    over = min(over, period - 1)
     plain = scheduled_rate(schema.Cosine(warmup_steps=5), 200)
     rate = JaggedRate(JaggedRate.Settings(period=period, rewarmup_steps=over, start=start)).schedule(plain)
     group = {"peak": 0.3}
@@ -64,6 +65,13 @@ def test_a_rewarmed_rate_joins_the_plain_one(period: int, over: int, start: int,
         expected = place / over * plain(since + over, group)
     assert rate(step, group) == pytest.approx(expected)
     assert rewarmed(plain, since + over, group, since=since, over=over) == plain(since + over, group)
+
+
+def test_a_rise_has_room() -> None:
+    assert [rise(None, period) for period in (None, 1, 10, 99, 500, 1000)] == [50, 0, 1, 9, 50, 50]
+    assert rise(0, 1) == 0 and rise(9, 10) == 9 and rise(99, None) == 99
+    with pytest.raises(ValueError, match="rewarmup_steps 10 leave nothing of a period of 10 updates"):
+        JaggedRate.Settings(period=10, rewarmup_steps=10)
 
 
 CYCLES = st.builds(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -70,8 +69,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 WAYS = {
     "plain": use(),
     "learned": use(scaling="learned", dropout=0.1, init="orthogonal"),
-    "phases": use(start=1, stop=7, merge_every=2, dense_every=3, init="weight"),
-    "adaptive": use(adapt=True, merge_every=2, init="complement", a_rate=2.0, b_rate=4.0),
+    "phases": use(start=1, stop=7, merge_every=2, dense_every=3, init="weight", rewarmup_steps=1),
+    "adaptive": use(adapt=True, merge_every=2, rewarmup_steps=1, init="complement", a_rate=2.0, b_rate=4.0),
     "pruned": use(reset="magnitude", reset_ratio=0.8, restart_every=4, merge_every=3),
     "sham": use(reinitialise=False, reset="random", reset_count=False),
     "published": use(compat="published", dropout=0.1, merge_every=3),
@@ -192,7 +191,7 @@ def test_the_rate_falls_to_zero_at_merges_and_rises_to_the_schedule(lab: Any, se
 
 
 def test_phases_come_and_go(lab: Any, seen: Seen) -> None:
-    run = lab.train([use(start=2, stop=8, merge_every=2, dense_every=3)], "run", **SAVING)
+    run = lab.train([use(start=2, stop=8, merge_every=2, dense_every=3, rewarmup_steps=1)], "run", **SAVING)
     trained = {done: f"{PROJECTION}.weight" in moments for done, moments in seen.moments.items()}
     assert [done for done, is_trained in trained.items() if is_trained] == [1, 2, 7, 8, 9, 10]
     # The moments of what is whole again begin anew.
@@ -205,7 +204,7 @@ def test_phases_come_and_go(lab: Any, seen: Seen) -> None:
 
 
 def test_adapted_ranks_keep_the_budget_and_the_function(lab: Any) -> None:
-    run = lab.train([use(adapt=True, merge_every=2)], "run", **SAVING)
+    run = lab.train([use(adapt=True, merge_every=2, rewarmup_steps=1)], "run", **SAVING)
     layers = [fact for fact in lab.trace(run) if fact["event"] == "layer"]
     costs = {fact["layer"]: 0 for fact in layers}
     config = lab.config([USE]).model
@@ -297,6 +296,53 @@ def test_it_begins_in_a_fork(lab: Any) -> None:
         picolm.fork(parent.path, at=4, name="late", interventions=["relora rank=2 merge_every=3"])
 
 
+def test_what_was_merged_takes_adapters_again(lab: Any) -> None:
+    """Out and in again at one step: the new one begins with nothing of the old one, so not under its name."""
+    parent = lab.train([use()], "parent", **SAVING)
+    again = "relora rank=3 start=5 merge_every=2 alpha=6 rewarmup_steps=0"
+    with pytest.raises(PicoLMError, match="leaves out 'relora' and adds one of the same name"):
+        picolm.fork(parent.path, at=5, name="other", without=["relora"], interventions=[again])
+    fork = picolm.fork(parent.path, at=5, name="fork", without=["relora"], interventions=[f"{again} name=second"])
+    assert [fact["step"] for fact in lab.trace(fork) if fact["event"] in ("adapters", "merged")] == [6, 7, 9]
+    layers = [fact for fact in lab.trace(fork) if fact["event"] == "layer" and fact["layer"] == PROJECTION]
+    assert [(fact["rank"], fact["change_rank"]) for fact in layers] == [(3, 3), (3, 6)]
+
+
+@pytest.mark.parametrize("changes", [{"training.micro_batch_size": 3}, {"training.precision": "bf16"}])
+def test_other_ways_to_train_merge_at_the_same_steps(lab: Any, seen: Seen, changes: dict[str, Any]) -> None:
+    """Accumulated over micro-batches, or under autocast: merges, rates and moments stand where they stood."""
+    smooth = {"optimizer.eps": 1e-4}
+    lab.train([use()], "plain", **smooth)
+    plain = (
+        seen.weights[10],
+        dict(seen.rates),
+        {done: sorted(n for n, s in m.items() if s) for done, m in seen.moments.items()},
+    )
+    run = lab.train([use()], "run", **smooth, **changes, **SAVING)
+    rates, kept = dict(seen.rates), {done: sorted(n for n, s in m.items() if s) for done, m in seen.moments.items()}
+    assert (rates, kept) == plain[1:]
+    for fact in lab.trace(run):
+        if fact["event"] == "merged":
+            assert fact["loss_after"] == pytest.approx(fact["loss_before"], rel=1e-5)
+    within = 1e-5 if "training.micro_batch_size" in changes else 0.02
+    for name, weight in plain[0].items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(seen.weights[10][name], weight, rtol=within, atol=within)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_run_is_the_eager_one_and_resumes_exactly(lab: Any) -> None:
+    changes = {"checkpoints.state.every": 2, "optimizer.eps": 1e-4}
+    way = use(start=1, stop=7, scaling="learned")
+    eager = lab.train([way], "eager", **changes)
+    whole = lab.train([way], "whole", **changes, **{"training.compile": True})
+    for ours, theirs in zip(lab.log(eager), lab.log(whole), strict=True):
+        assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-4)
+    stopped = lab.stopped([way], "stopped", [3, 9], **changes, **{"training.compile": True})
+    assert lab.contents(stopped) == lab.contents(whole)
+
+
 REFUSED = [
     ({"merge_every": 11}, {}, "merge_every 11 leaves no merge in 10 steps"),
     ({"start": 10}, {}, "start 10 is beyond the 10 steps"),
@@ -308,6 +354,7 @@ REFUSED = [
     ({"merge": False, "adapt": True}, {}, "merge=false keeps the adapters"),
     ({"compat": "published", "dense_every": 2}, {}, "undone_reinit is about adapters that stay"),
     ({"merge_every": 0, "adapt": True}, {}, "need cycles: set merge_every"),
+    ({"rewarmup_steps": 3}, {}, "rewarmup_steps 3 leave nothing of a period of 3 updates"),
 ]
 
 
@@ -338,10 +385,9 @@ def test_adapters_count_as_published() -> None:
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == totals[2]
 
 
-def test_the_two_kinds_of_files_of_a_run_say_the_same(lab: Any) -> None:
-    """Rank-0 cycles never happen, whatever fraction and side: at least one direction is trained."""
-    for fraction, rank in itertools.product((0.01, 1.0), (None,)):
-        run = lab.train([use(rank=rank, rank_fraction=fraction)], f"run-{fraction}", **{"training.steps": 3})
-        ranks = {fact["layer"]: fact["rank"] for fact in lab.trace(run) if fact["event"] == "layer"}
-        assert ranks[PROJECTION] == (1 if fraction < 1 else 32)
-        assert ranks["layers.0.attention.k_proj"] == (1 if fraction < 1 else 16)
+@pytest.mark.parametrize(("fraction", "ranks"), [(0.01, (1, 1)), (0.25, (8, 4)), (1.0, (32, 16))])
+def test_a_share_of_the_smaller_side_is_a_rank(lab: Any, fraction: float, ranks: tuple[int, int]) -> None:
+    """Of at least one direction; k_proj is [16, 32], for two heads share a key."""
+    run = lab.train([use(rank=None, rank_fraction=fraction)], "run", **{"training.steps": 3})
+    found = {fact["layer"]: fact["rank"] for fact in lab.trace(run) if fact["event"] == "layer"}
+    assert (found[PROJECTION], found["layers.0.attention.k_proj"]) == ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from picolm.config import schema
 from picolm.config.section import Count, Positive
@@ -23,6 +23,23 @@ def rewarmed(rate: Rate, step: int, group: Group, *, since: int, over: int) -> f
     """
     place = step - since
     return place / over * rate(since + over, group) if 0 <= place < over else rate(step, group)
+
+
+def rise(asked: int | None, period: int | None) -> int:
+    """How many updates a re-warm-up takes.
+
+    Args:
+        asked: that many; None: 50, or a tenth of a shorter period.
+        period: updates between two restarts; None: there is only one.
+
+    Raises:
+        ValueError: it would not end before the next restart.
+    """
+    if asked is None:
+        return 50 if period is None else min(50, period // 10)
+    if period is not None and asked >= max(period, 1) and asked > 0:
+        raise ValueError(f"rewarmup_steps {asked} leave nothing of a period of {period} updates at the full rate")
+    return asked
 
 
 def published_multiple(
@@ -53,18 +70,26 @@ class JaggedRate(Intervention):
 
         start: Count = Field(0, description="the step that periods are counted from; above 0 the rate rises there too")
         period: Positive = Field(1000, description="updates between two restarts")
-        rewarmup_steps: Count = Field(50, description="updates of the rise; 0: no restart")
+        rewarmup_steps: Count | None = Field(
+            None, description="updates of the rise; 0: no restart; null: 50, or a tenth of a shorter period"
+        )
+
+        @model_validator(mode="after")
+        def _rise_has_room(self) -> JaggedRate.Settings:
+            rise(self.rewarmup_steps, self.period)
+            return self
 
     settings: Settings
 
     def schedule(self, rate: Rate) -> Rate:
         """Restart the rate."""
         settings = self.settings
+        over = rise(settings.rewarmup_steps, settings.period)
 
         def jagged(step: int, group: Group) -> float:
             since = settings.start + (step - settings.start) // settings.period * settings.period
             if step < settings.start or since == 0:
                 return rate(step, group)
-            return rewarmed(rate, step, group, since=since, over=settings.rewarmup_steps)
+            return rewarmed(rate, step, group, since=since, over=over)
 
         return jagged

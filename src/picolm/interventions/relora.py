@@ -113,8 +113,8 @@ class ReLoRA(Intervention):
                 step,
                 total_steps=config.training.steps,
                 warmup_steps=config.schedule.warmup_steps,
-                period=settings.restart_every or settings.merge_every or config.training.steps,
-                rewarmup_steps=settings.rewarmup_steps,
+                period=settings.period or config.training.steps,
+                rewarmup_steps=settings.rise,
                 floor=getattr(config.schedule, "final_fraction", 0.0),
             )
             return float(group["peak"] * multiple)
@@ -126,7 +126,7 @@ class ReLoRA(Intervention):
             # Where adapters are there from the first step on, the schedule's own warm-up is theirs.
             if since == 0 or step < since:
                 return rate(step, group)
-            return rewarmed(rate, step, group, since=since, over=settings.rewarmup_steps)
+            return rewarmed(rate, step, group, since=since, over=settings.rise)
 
         return published if settings.is_published else jagged
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from picolm.config.section import Count, Fraction, Positive, PositiveReal, Strings
 from picolm.interventions.cycles import Cycles
+from picolm.interventions.jagged_rate import rise
 from picolm.interventions.state_reset import Kind
 from picolm.seams import Intervention
 
@@ -50,7 +51,9 @@ class ReLoRASettings(Intervention.Settings):
     reset_ratio: Fraction = Field(0.99, description="the share, for random and magnitude")
     reset_shared: bool = Field(True, description="whether both moments lose the same elements")
     reset_count: bool = Field(True, description="whether Adam's count of updates begins anew as well")
-    rewarmup_steps: Count = Field(50, description="updates over which the rate rises again; 0: no restart")
+    rewarmup_steps: Count | None = Field(
+        None, description="updates over which the rate rises again; 0: no restart; null: 50, or a tenth of the period"
+    )
     restart_every: Positive | None = Field(None, description="updates between restarts of the rate; null: a cycle")
     a_rate: PositiveReal = Field(1.0, description="multiple of the learning rate for A")
     b_rate: PositiveReal = Field(1.0, description="multiple of the learning rate for B (LoRA+)")
@@ -69,6 +72,7 @@ class ReLoRASettings(Intervention.Settings):
             raise ValueError(f"stop {self.stop} is not the end of a cycle: start + a multiple of merge_every")
         if not self.merge_every and (self.dense_every or self.each):
             raise ValueError("dense_every, adapt and rank_schedule need cycles: set merge_every")
+        rise(self.rewarmup_steps, self.period)
         if self.dense_every == 1:
             raise ValueError("dense_every=1 would leave no cycle with adapters")
         return self
@@ -109,3 +113,13 @@ class ReLoRASettings(Intervention.Settings):
     def cycles(self) -> Cycles:
         """When there are adapters, and when they are merged."""
         return Cycles(self.start, self.stop, self.merge_every, self.dense_every, late=self.is_published)
+
+    @property
+    def period(self) -> int | None:
+        """Updates between two restarts of the rate; None where there is at most one."""
+        return self.restart_every or self.merge_every or None
+
+    @property
+    def rise(self) -> int:
+        """Updates of a re-warm-up."""
+        return rise(self.rewarmup_steps, self.period)
