@@ -194,9 +194,11 @@ def test_phases_come_and_go(lab: Any, seen: Seen) -> None:
     run = lab.train([use(start=2, stop=8, merge_every=2, dense_every=3, rewarmup_steps=1)], "run", **SAVING)
     trained = {done: f"{PROJECTION}.weight" in moments for done, moments in seen.moments.items()}
     assert [done for done, is_trained in trained.items() if is_trained] == [1, 2, 7, 8, 9, 10]
-    # The moments of what is whole again begin anew.
-    steps = [float(seen.moments[done][f"{PROJECTION}.weight"]["step"]) for done in (1, 2, 7, 8, 9, 10)]
-    assert steps == [1, 2, 1, 2, 3, 4]
+    # The moments of what is whole again begin anew; none are kept while it rests.
+    resting = load_file(run.checkpoint_path(4) / "state" / "optimizer.safetensors")
+    assert not any("_proj.weight" in name for name in resting) and "embedding.weight/step" in resting
+    steps = [float(seen.moments[done][f"{PROJECTION}.weight"].get("step", 0)) for done in (1, 2, 7, 8, 9, 10)]
+    assert steps == [1, 0, 1, 2, 3, 4]
     events = [(fact["step"], fact["event"]) for fact in lab.trace(run) if fact["event"] != "layer"]
     assert events == [(3, "adapters"), (4, "merged"), (6, "merged"), (7, "full_rank")]
     for done in range(1, 11):

@@ -131,7 +131,7 @@ class ReLoRA(Intervention):
         return published if settings.is_published else jagged
 
     def before_step(self, run: Run) -> None:
-        """Begin where structure has just changed: first values of new adapters, new moments for what is whole again."""
+        """Begin where structure has just changed: give new adapters their first values."""
         step, layers = run.step, adapted_layers(run.model)
         assert self._told is not None
         form = self._told[1]
@@ -139,8 +139,6 @@ class ReLoRA(Intervention):
             self.origin = step
             self.merging.keep_start(layers)
         if not layers and self.begun:
-            if self.settings.reset != "keep":
-                run.reset_state([f"{name}.weight" for name in self.begun])
             run.record("full_rank", layers=len(self.begun))
         new = {name: layer for name, layer in layers.items() if self.begun.get(name) != form[name]}
         if new:
@@ -158,6 +156,9 @@ class ReLoRA(Intervention):
         self.merging.refuse_hidden_copies(layers)
         if self._told is not None:
             self.holds = self._told[1]
+        if not layers and self.cycles.low_rank(done) and self.settings.reset != "keep":
+            # The weights come to rest now. Their moments would take room until then, and be out of date.
+            run.reset_state([f"{name}.weight" for name in self.ranks])
         if not self.cycles.ends(done):
             return
         self.restarted = done
