@@ -75,6 +75,7 @@ WAYS = {
     "sham": use(reinitialise=False, reset="random", reset_count=False),
     "published": use(compat="published", dropout=0.1, merge_every=3),
     "reset only": use(merge=False),
+    "lora": use(merge_every=0, start=2, stop=7, rewarmup_steps=2),
 }
 QUICK = ("plain", "phases", "adaptive", "published")
 
