@@ -430,7 +430,10 @@ class Intervention:
         self.settings = settings
 
     def stages(self) -> Sequence[int]:
-        """The steps before which structure changes: `model`, `objective` and `groups` are called again there."""
+        """The steps before which structure changes: `model`, `objective` and `groups` are called again there.
+
+        A `range` may go on beyond the end of the run.
+        """
         return ()
 
     def plan(self, plan: Plan, run: Run) -> Plan:

@@ -4,6 +4,7 @@ Usage: on_ranks.py LIST RUNS, with LIST a JSON file: [{name, overrides, trusted,
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import picolm
 from picolm.training.trainer import Trainer
 
 torch.set_num_threads(1)
+# Nothing that a run draws may come from a generator whose state is a rank's own.
+torch.manual_seed(1000 + int(os.environ["RANK"]))
 
 original = Trainer.update
 DIES: list[int] = []

@@ -86,6 +86,28 @@ def test_two_ranks_make_the_run_of_one(lab: Any, cases: Any) -> None:
     captured(runs["together"], two)
 
 
+LOW_RANK = {"use": "relora", "rank": 2, "alpha": 6.0, "merge_every": 3, "rewarmup_steps": 2, "probe_rows": 3}
+LOW_RANKS = {
+    "pruned": {**LOW_RANK, "reset": "random", "reset_ratio": 0.5, "init": "orthogonal"},
+    "adaptive": {**LOW_RANK, "adapt": True, "scaling": "learned"},
+    "published": {**LOW_RANK, "compat": "published"},
+    "subspace": {"use": "galore", "rank": 3, "refresh_every": 4, "on_refresh": "project"},
+}
+
+
+def test_low_rank_methods_are_the_same_on_two_ranks(lab: Any) -> None:
+    """Merges, first values and masks come from no rank's own generators, which `on_ranks.py` seeds apart."""
+    changes = {**SAVING, "schedule.final_fraction": 0.1}
+    listed = [asked(lab, f"{name}-2", [use], **changes) for name, use in LOW_RANKS.items()]
+    listed.append(asked(lab, "adaptive-stopped", [LOW_RANKS["adaptive"]], [3, 7], **changes))
+    on_two_ranks(lab.directory, listed)
+    for name, use in LOW_RANKS.items():
+        one = lab.train([use], name, **changes)
+        assert_same(lab, RunDirectory(lab.directory / f"{name}-2"), one)
+    two, stopped = (RunDirectory(lab.directory / f"adaptive-{end}") for end in ("2", "stopped"))
+    assert lab.contents(stopped) == lab.contents(two)
+
+
 def exact(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events without what is subject to rounding."""
     return [{key: fact for key, fact in event.items() if not isinstance(fact, float)} for event in trace]

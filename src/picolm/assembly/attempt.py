@@ -178,7 +178,7 @@ class _Built:
             pin=device.type == "cuda",
         )
         live.structure, live.batches = structure, batches
-        if first != begins and first not in structure.stages:
+        if first != begins and not structure.changes(first):
             # What is built again was recorded when it was built first.
             live.take_trace()
         self.parts = Parts(structure, live, plan, shown, batches, state)

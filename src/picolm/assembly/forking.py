@@ -83,6 +83,12 @@ def fork(
     config = _changed(config, overrides, interventions, without, former)
     check_names(config.capture)
     loaded = load_interventions(config.interventions, trusting)
+    for item in loaded:
+        if item.name in without:
+            # Under that name stands what the former one remembers, and its random streams.
+            raise PicoLMError(
+                f"the fork leaves out '{item.name}' and adds one of the same name: give the new one another, name=..."
+            )
     watch = Watch(observers, measurements, interruption)
     with joined_ranks() as ranks:
         with ranks.first_goes_ahead():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 REGISTRY = {
     "freeze": "picolm.interventions.freeze:Freeze",
+    "galore": "picolm.interventions.galore:GaLore",
     "gradient_noise": "picolm.interventions.gradient_noise:GradientNoise",
+    "jagged_rate": "picolm.interventions.jagged_rate:JaggedRate",
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
+    "relora": "picolm.interventions.relora:ReLoRA",
 }
 """Name -> `module:Class`."""

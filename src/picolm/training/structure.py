@@ -49,7 +49,7 @@ class Structure:
         self.config, self.formulation, self.active, self.device = config, formulation, active, device
         self.resting: dict[str, Tensor] = {}
         """What the optimizer kept of parameters that are there but are not trained now."""
-        self.stages = {step for item in active for step in item.intervention.stages()}
+        self._stages = [item.intervention.stages() for item in active]
         self.objective: Objective
         self.optimizer: torch.optim.AdamW
 
@@ -98,6 +98,10 @@ class Structure:
         # Of a parameter that is gone nothing is kept: should it come back, it has another value.
         resting = {name.removeprefix(MODEL) for name in self.objective.state_dict()} - self.parameters.keys()
         self.resting = {key: tensor for key, tensor in kept.items() if key.rpartition("/")[0] in resting}
+
+    def changes(self, step: int) -> bool:
+        """Whether a step is a stage of any intervention."""
+        return any(step in stages for stages in self._stages)
 
     def rebuild(self, step: int) -> None:
         """Build anew at a stage, from what is there."""

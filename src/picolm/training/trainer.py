@@ -123,7 +123,7 @@ class Trainer:
     def step(self, step: int) -> tuple[View, ...]:
         """Make one step: structure, tables, rows, update. The views that it was made from are returned."""
         self.live.step = step
-        if step in self.structure.stages and step != self.batches.first:
+        if self.structure.changes(step) and step != self.batches.first:
             self.rebuild(step)
         for item in self.active:
             item.intervention.before_step(item.run)
