@@ -50,6 +50,26 @@ def with_prediction(**changes: Any) -> list[dict[str, Any]]:
     return [{**PLAN["predictions"][0], **changes}]
 
 
+def test_an_arm_may_have_fewer_repetitions_and_no_search_of_its_own() -> None:
+    rate = {"grid": {"optimizer.learning_rate": [1e-3, 3e-3]}}
+    arms = {"plain": {}, "warm": {"set": {"schedule.warmup_steps": 5}, "seeds": 2, "tuned_as": "plain"}}
+    made = design(arms=arms, seeds=3, tune=rate, predictions=[], claim="")
+    assert {run.arm for run in made.search()} == {"plain"}
+    chosen = {("plain", ""): {"optimizer.learning_rate": 1e-3}}
+    runs = made.comparison(chosen)
+    assert [run.name for run in runs] == ["plain.seed0", "warm.seed0", "plain.seed1", "warm.seed1", "plain.seed2"]
+    assert {run.config.optimizer.learning_rate for run in runs} == {1e-3}
+    for wrong, sentence in (
+        ({"seeds": 4}, "arms.warm.seeds is 4, but there are 3 repetitions"),
+        ({"tuned_as": "plane"}, "'plane' is none of the arms"),
+        ({"tuned_as": "warm"}, "has no search of its own"),
+    ):
+        with pytest.raises(PicoLMError, match=sentence):
+            plan(arms={"plain": {}, "warm": wrong}, seeds=3, tune=rate, predictions=[], claim="")
+    with pytest.raises(PicoLMError, match="there is no `tune`"):
+        plan(arms={"plain": {}, "warm": {"tuned_as": "plain"}}, seeds=3)
+
+
 def test_runs_of_a_repetition_differ_in_what_the_arm_declares_and_nothing_else() -> None:
     runs = design().comparison()
     assert [run.name for run in runs] == [f"{arm}.seed{n}" for n in range(3) for arm in ("cool", "hot")]

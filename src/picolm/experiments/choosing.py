@@ -24,7 +24,7 @@ def choose(folder: ExperimentFolder, design: Design) -> dict[tuple[str, str], Ch
         design: its plan with its base.
 
     Returns:
-        By arm and size, the values of tuned keys.
+        By arm and size, the values of tuned keys; without arms that take another one's.
 
     Raises:
         PicoLMError: an arm has no combination whose runs all have a finite number.
@@ -35,6 +35,8 @@ def choose(folder: ExperimentFolder, design: Design) -> dict[tuple[str, str], Ch
     runs = [(run, observer.observe(run).record) for run in design.search()]
     found: dict[tuple[str, str], Choice] = {}
     for arm, size in design.cells:
+        if design.plan.arms[arm].tuned_as is not None:
+            continue
         own = [(run, record) for run, record in runs if (run.arm, run.size) == (arm, size)]
         losses = [_loss([record for run, record in own if run.choice == one], tune) for one in design.combinations]
         if not math.isfinite(min(losses)):

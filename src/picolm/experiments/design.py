@@ -121,7 +121,7 @@ class Design:
         return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())] if grid else []
 
     def search(self) -> list[PlannedRun]:
-        """The runs of the search: all combinations for every arm and size; none where nothing is tuned.
+        """The runs of the search: all combinations for every size and every arm that is searched; none without `tune`.
 
         Raises:
             PicoLMError: a tuned key is none, or a value is not possible.
@@ -130,7 +130,8 @@ class Design:
         if tune is None:
             return []
         found = []
-        for size, arm, choice, n in product(self.sizes, self.plan.arms, self.combinations, tune.seeds):
+        searched = [name for name, arm in self.plan.arms.items() if arm.tuned_as is None]
+        for size, arm, choice, n in product(self.sizes, searched, self.combinations, tune.seeds):
             repetition = Repetition(f"seed{n}", {f"seeds.{factor}": n for factor in self.plan.seeds.vary})
             number = self.combinations.index(choice) + 1
             name = ".".join(part for part in ("search", arm, size, f"choice{number}", repetition.name) if part)
@@ -148,9 +149,12 @@ class Design:
             PicoLMError: a change makes no valid configuration.
         """
         found = []
-        for repetition, size, arm in product(self.repetitions, self.sizes, self.plan.arms):
+        for (place, repetition), size, arm in product(enumerate(self.repetitions), self.sizes, self.plan.arms):
+            own = self.plan.arms[arm]
+            if own.seeds is not None and place >= own.seeds:
+                continue
             name = ".".join(part for part in (arm, size, repetition.name) if part)
-            chosen = {} if choices is None else choices[arm, size]
+            chosen = {} if choices is None else choices[own.tuned_as or arm, size]
             config = self.config(arm, size, _over(chosen, repetition.seeds))
             found.append(PlannedRun(name, arm, size, config, repetition.name, chosen))
         return found

@@ -86,7 +86,8 @@ class Outline:
             secondary = max(1, sum(not one.primary for one in plan.predictions))
             for one in plan.predictions:
                 family = 1 if one.primary else secondary
-                few = too_few_seeds(n_seeds, one.direction, one.smallest, predictions=family, alpha=1 - plan.confidence)
+                n, alpha = plan.n_pairs(one), 1 - plan.confidence
+                few = too_few_seeds(n, one.direction, one.smallest, predictions=family, alpha=alpha)
                 if few is not None:
                     found.append(f"{one.measure.words}: {few}")
         config = self.design.config(plan.control, self.design.sizes[0])

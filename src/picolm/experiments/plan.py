@@ -37,6 +37,8 @@ class Arm(Section):
 
     set: Patch = Field({}, description="changes of the base configuration")
     with_: Strings = Field((), alias="with", description="interventions, as `--with` has them")
+    seeds: Positive | None = Field(None, description="how many repetitions it has, the first ones; null: all")
+    tuned_as: str | None = Field(None, description="another arm: no search of its own, but what that one's chose")
 
 
 class Seeds(Section):
@@ -197,6 +199,8 @@ class Plan(Section):
             if not name or not all(letter.isalnum() or letter in "._-" for letter in name):
                 raise ValueError(f"'{name}' cannot name an arm or a size: use letters, digits, '.', '_' and '-'")
         self._check_arms(self.sweep)
+        for name, arm in self.arms.items():
+            self._check_arm(name, arm)
         self._check_claim()
         if self.tune is not None:
             self._check_tune(self.tune)
@@ -229,6 +233,23 @@ class Plan(Section):
         for key in sweep.keys:
             if key == "seeds" or (key.removeprefix("seeds.") in varied and key.startswith("seeds.")):
                 raise ValueError(f"the sweep varies {key}, which `seeds` sets: leave one of them out")
+
+    def _check_arm(self, name: str, arm: Arm) -> None:
+        if arm.seeds is not None:
+            if self.seeds.numbers is None:
+                raise ValueError(f"arms.{name}.seeds: seeds of two factors are crossed in all arms alike")
+            if arm.seeds > len(self.seeds.numbers):
+                raise ValueError(
+                    f"arms.{name}.seeds is {arm.seeds}, but there are {len(self.seeds.numbers)} repetitions"
+                )
+        if arm.tuned_as is None:
+            return
+        if self.tune is None:
+            raise ValueError(f"arms.{name}.tuned_as: there is no `tune`")
+        if arm.tuned_as not in self.arms:
+            raise ValueError(f"arms.{name}.tuned_as: '{arm.tuned_as}' is none of the arms: {', '.join(self.arms)}")
+        if self.arms[arm.tuned_as].tuned_as is not None or arm.tuned_as == name:
+            raise ValueError(f"arms.{name}.tuned_as: '{arm.tuned_as}' has no search of its own")
 
     def _check_tune(self, tune: Tune) -> None:
         compared = {*(self.seeds.numbers or ()), *(n for numbers in self.seeds.crossed.values() for n in numbers)}
@@ -264,6 +285,11 @@ class Plan(Section):
     def treatments(self) -> list[str]:
         """All other arms."""
         return [name for name in self.arms if name != self.control]
+
+    def n_pairs(self, prediction: Prediction) -> int:
+        """How many independent repetitions both arms of a prediction have."""
+        arms = [self.arms[name] for name in (self.treatment(prediction), prediction.against or self.control)]
+        return min([self.seeds.independent, *(arm.seeds for arm in arms if arm.seeds is not None)])
 
     def treatment(self, prediction: Prediction) -> str:
         """The arm that a prediction is about.

@@ -92,6 +92,7 @@ def _of_seeds(design: Design, judged: Sequence[Judged]) -> Iterator[str]:
             continue
         family = 1 if one.prediction.primary else secondary
         claim = one.verdict.claim
-        few = too_few_seeds(n, claim.direction, claim.smallest_effect, predictions=family, alpha=1 - plan.confidence)
+        pairs, alpha = plan.n_pairs(one.prediction), 1 - plan.confidence
+        few = too_few_seeds(pairs, claim.direction, claim.smallest_effect, predictions=family, alpha=alpha)
         if few is not None:
             yield f"{one.prediction.measure.words}: {few}"
