@@ -98,6 +98,24 @@ def test_what_was_measured_is_read_again_and_damage_is_measured_anew(
     assert steps(mine) == 7.0
 
 
+def test_what_allows_no_short_run_is_measured_without_its_interventions(
+    small_run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(None, small_run, ["freeze until=3"])
+
+    def measured(one: Cell, *_: object) -> Costing:
+        if one.config.interventions:
+            raise PicoLMError("too short for it")
+        return dataclasses.replace(one.rough, measured=True)
+
+    monkeypatch.setattr(calibrating, "_measured", measured)
+    assert calibrate([cell(config)], at_once=1, folder=tmp_path / "kept")[0].measured
+    assert "'plain' is measured without its interventions: too short for it" in capsys.readouterr().err
+    strict = dataclasses.replace(cell(config), may_do_without=False)
+    with pytest.raises(PicoLMError, match="too short for it"):
+        calibrate([strict], at_once=1, folder=tmp_path / "other")
+
+
 @pytest.mark.slow
 def test_a_short_run_that_fails_says_why(small_run: dict[str, Any], tmp_path: Path) -> None:
     config = load_config(None, {**small_run, "training.nonfinite_limit": 0, "optimizer.learning_rate": 1e30})

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from picolm.config import schema
 from picolm.config.yaml12 import to_yaml
 from picolm.data.preparation import Progress
-from picolm.errors import PicoLMError
+from picolm.errors import PicoLMError, to_standard_error
 from picolm.experiments.calibration import Layout, Reading, costing_of, events_wanted, layout, short
 from picolm.experiments.costing import Costing, Event, Part
 from picolm.experiments.launching import available_cores, thread_environment
@@ -47,6 +47,7 @@ class Cell:
         rough: what a bare forecast says of it.
         first: the step at which its runs begin.
         trusted: interventions outside of PicoLM whose code may run.
+        may_do_without: whether it may be measured without its interventions, where a short run with them fails.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Cell:
     rough: Costing
     first: int
     trusted: Sequence[str]
+    may_do_without: bool = True
 
     @property
     def events(self) -> frozenset[Event]:
@@ -99,7 +101,7 @@ def calibrate(
         tell(len(missing), sum(cell.seconds for cell in missing.values()))
     for place, cell in missing.items():
         make_parents(place)
-        costing = _measured(cell, at_once, progress, folder)
+        costing = _of_cell(cell, at_once, progress, folder)
         write_json(place, {"format": FORMAT, "cell": cell.name, "machine": machine, "costing": costing.plain()})
         known[place] = costing
     found = [known[place] for place in places]
@@ -150,6 +152,18 @@ def _read(place: Path) -> Costing | None:
         if content["format"] == FORMAT:
             return Costing.of(content["costing"])
     return None
+
+
+def _of_cell(cell: Cell, at_once: int, progress: Progress | None, folder: Path) -> Costing:
+    """What a short run shows; without its interventions where these allow none so short."""
+    try:
+        return _measured(cell, at_once, progress, folder)
+    except PicoLMError as error:
+        if not cell.config.interventions or not cell.may_do_without:
+            raise
+        to_standard_error(f"'{cell.name}' is measured without its interventions: {error}")
+    bare = cell.config.model_copy(update={"interventions": ()})
+    return _measured(replace(cell, config=bare), at_once, progress, folder)
 
 
 def _measured(cell: Cell, at_once: int, progress: Progress | None, beside: Path) -> Costing:

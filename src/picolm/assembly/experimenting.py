@@ -65,7 +65,8 @@ def outline(
     if measured and plan.sweep is not None:
         costs = _of_points(design, costs, at_once, trusted, progress, tell)
     elif measured:
-        cells = [_cell(design, place, cost, trusted) for place, cost in zip(design.cells, costs, strict=True)]
+        lenient = plan.equal != "time"
+        cells = [_cell(design, place, cost, trusted, lenient) for place, cost in zip(design.cells, costs, strict=True)]
         costs = calibrate(cells, at_once=at_once, progress=progress, tell=tell)
     costings = dict(zip(design.cells, costs, strict=True))
     if plan.equal == "time":
@@ -80,9 +81,9 @@ def _rough(design: Design, arm: str, size: str, progress: Progress | None, trust
     return Costing.rough(config, forecast(config, progress, trusted=trusted))
 
 
-def _cell(design: Design, place: tuple[str, str], rough: Costing, trusted: Sequence[str]) -> Cell:
+def _cell(design: Design, place: tuple[str, str], rough: Costing, trusted: Sequence[str], lenient: bool) -> Cell:
     name = ".".join(part for part in place if part)
-    return Cell(name, design.config(*place), rough, design.first, trusted)
+    return Cell(name, design.config(*place), rough, design.first, trusted, lenient)
 
 
 def _of_points(

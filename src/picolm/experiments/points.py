@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from picolm.analysis.updates import parse_delta
 from picolm.errors import PicoLMError, nearest
 from picolm.experiments.quantity import Quantity
 from picolm.model.sites import matching
@@ -98,7 +99,7 @@ class RunPoints:
                 "name it in capture.metrics, or measure it with `picolm analyze`"
             )
         known = list(dict.fromkeys(row["site"] for row in rows if row["site"]))
-        wanted = set(matching((quantity.site,), known, key="site", what=f"{quantity.metric} at"))
+        wanted = set(matching((_named(quantity.site),), known, key="site", what=f"{quantity.metric} at"))
         rows = [row for row in rows if row["site"] in wanted]
         probes = {row["probe"] for row in rows if row["probe"] is not None}
         if quantity.probe is None and len(probes) > 1:
@@ -153,3 +154,9 @@ def some(names: Iterable[object]) -> str:
     """The first names of what is there, for errors."""
     shown = [str(name) for name in names]
     return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "") if shown else "nothing"
+
+
+def _named(site: str) -> str:
+    """A pattern as tables have it: an update with both of its moments."""
+    update = parse_delta(site)
+    return site if update is None else update[1].name(update[0])
