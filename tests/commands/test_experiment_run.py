@@ -99,6 +99,23 @@ def test_an_experiment_from_its_plan_to_its_page(call: Call, plan: Path, tmp_pat
     assert code == 0 and "4 finished" in out and "4/4" in out
 
 
+def test_runs_are_measured_when_they_end(call: Call, plan: Path, tmp_path: Path) -> None:
+    site = "delta(layers.*.mlp.down_proj; init)"
+    asked = [{"metrics": ["per_over_noise"], "sites": [site]}]
+    changes = {"training.steps": 4, "schedule.warmup_steps": 1, "samples.prompts": [], "checkpoints.model.at": [0]}
+    prediction = {"measure": {"metric": "per_over_noise", "site": site}, "direction": "lower", "primary": True}
+    arms = {"hot": {"set": {"optimizer.learning_rate": 5e-2}}}
+    written(tmp_path, arms, seeds=[0], set=changes, analyze=asked, predictions=[prediction])
+    code, out, err = call("experiment", "run", str(plan), "--quick", "--json")
+    assert code == 0, err
+    (verdict,) = json.loads(out)["verdicts"]
+    assert verdict["estimate"] is not None
+    asked[0]["metrics"] = ["per_over_nose"]
+    written(tmp_path, arms, seeds=[0], set=changes, analyze=asked, predictions=[prediction])
+    code, _, err = call("experiment", "run", str(plan), "--quick")
+    assert code == 2 and "'per_over_nose'; did you mean 'per_over_noise'" in err
+
+
 def test_a_failed_run_is_named_and_the_others_are_made(call: Call, plan: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "from picolm.seams import Intervention\n"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from picolm.assembly.calibrating import Cell, calibrate
+from picolm.assembly.measuring import check_asked
 from picolm.assembly.training import forecast
 from picolm.config.loading import build_config
 from picolm.config.schema import Config
@@ -52,6 +53,7 @@ def outline(
     """
     path = plan_path(Path(path))
     plan = read_plan(path)
+    check_asked(plan.analyze)
     parent = parent_of(plan, path.parent)
     base = base_of(plan, path.parent) if parent is None else build_config(parent.identity["config"])
     # As long as the baseline: how long arms are whose time is equal is known when it was measured.

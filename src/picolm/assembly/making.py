@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from picolm.assembly.experimenting import outline, parent_of
-from picolm.assembly.forking import fork
-from picolm.assembly.training import resume, train
+from picolm.assembly.measuring import measure_run
+from picolm.assembly.member import planned
 from picolm.data.preparation import Progress
-from picolm.errors import PicoLMError, nearest
+from picolm.errors import PicoLMError, nearest, to_standard_error
 from picolm.experiments.assessment import assess
 from picolm.experiments.choosing import choose
-from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Findings, State
 from picolm.experiments.folder import ExperimentFolder
 from picolm.experiments.launchers.script import script
 from picolm.experiments.launchers.settings import Slurm
 from picolm.experiments.launching import Job, Launcher, thread_environment
-from picolm.experiments.making import Maker, Watcher, settle
+from picolm.experiments.making import Maker, Watcher
 from picolm.experiments.outline import Outline
-from picolm.experiments.plan import arm_of
+from picolm.experiments.plan import Plan, arm_of
 from picolm.experiments.proposing import next_points, outcomes
 from picolm.experiments.reading import plan_path, read_plan
 from picolm.report.experiment import write_experiment_report
-from picolm.runs.directory import RUN_FILE, RunDirectory
-from picolm.runs.durable import explained
 from picolm.runs.lock import RunLock
-from picolm.seams import Observer
 from picolm.training.interruption import Interruption
 
 EXPERIMENTS = Path("experiments")
@@ -133,6 +129,8 @@ def run_experiment(
             environment=thread_environment(many),
         )
         states = _made(place, maker, stop, many)
+        if stop.signal is None:
+            _measure(place, found.design.plan, states, progress)
     return Made(place, states, write_report(place))
 
 
@@ -151,6 +149,16 @@ def _made(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: in
             raise PicoLMError(f"the search is not over: {', '.join(unfinished)} did not end; run the experiment again")
         place.choose(choose(place, design))
     return {**searched, **maker.make(design.comparison(place.choices()))}
+
+
+def _measure(place: ExperimentFolder, plan: Plan, states: Mapping[str, State], progress: Progress | None) -> None:
+    """Measure what a process did not that was killed before it could; a run that cannot be measured is named."""
+    for name, state in states.items():
+        if state == "finished" and plan.analyze:
+            try:
+                measure_run(place.run_path(name), plan.analyze, progress)
+            except PicoLMError as error:
+                to_standard_error(f"{name} is not measured: {error}")
 
 
 def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: int) -> dict[str, State]:
@@ -217,77 +225,3 @@ def command_of(place: ExperimentFolder, run: str, trusted: Sequence[str] = ()) -
     """What makes one run of an experiment, or goes on with it; it may be called again and again."""
     named = [word for name in trusted for word in ("--with", name)]
     return [sys.executable, "-m", "picolm", "experiment", "one", str(place.path), run, *named]
-
-
-def make_one(
-    place: ExperimentFolder,
-    name: str,
-    *,
-    trusted: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
-    progress: Progress | None = None,
-    interruption: Interruption | None = None,
-) -> RunDirectory:
-    """Make one run of an experiment, or go on with it; one that is finished is left as it is.
-
-    Args:
-        place: the experiment.
-        name: of the run.
-        trusted: interventions outside of PicoLM whose code may run.
-        observers: who is told of the record.
-        progress: who is told while data are prepared.
-        interruption: as in `train`.
-
-    Raises:
-        PicoLMError: the plan has no such run, or the run cannot be made.
-    """
-    design = place.design()
-    run = _one_of(place, design, name)
-    path = place.run_path(name)
-    if not (path / RUN_FILE).is_file():
-        settle(place, run)
-    if (path / RUN_FILE).is_file():
-        return resume(path, trusted=trusted, observers=observers, progress=progress, interruption=interruption)
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    parent = place.parent()
-    if parent is None:
-        return train(
-            run.config,
-            name=name,
-            runs_dir=path.parent,
-            trusted=trusted,
-            observers=observers,
-            progress=progress,
-            interruption=interruption,
-        )
-    assert design.plan.fork is not None
-    planned, base = run.config.model_dump(mode="json"), design.base.model_dump(mode="json")
-    return fork(
-        parent.path,
-        design.plan.fork.at,
-        # Whole sections: a section of another kind would else lose what both kinds have in common.
-        overrides={key: value for key, value in planned.items() if value != base[key]},
-        name=name,
-        runs_dir=path.parent,
-        trusted=trusted,
-        observers=observers,
-        progress=progress,
-        interruption=interruption,
-    )
-
-
-def planned(place: ExperimentFolder, design: Design) -> dict[str, PlannedRun]:
-    """The runs whose configuration is known, by name: those of the comparison are not before the search is over."""
-    search, choices = design.search(), place.choices()
-    compared = [] if search and choices is None else design.comparison(choices)
-    return {run.name: run for run in [*search, *compared]}
-
-
-def _one_of(place: ExperimentFolder, design: Design, name: str) -> PlannedRun:
-    known = planned(place, design)
-    if name in known:
-        return known[name]
-    if name in {run.name for run in design.comparison()}:
-        raise PicoLMError(f"the search of {place.path} is not over, so that '{name}' has no configuration yet")
-    raise PicoLMError(f"the plan of {place.path} has no run '{name}'{nearest(name, known)}")

@@ -144,7 +144,7 @@ def one(
     """
     from functools import partial
 
-    from picolm.assembly.making import make_one
+    from picolm.assembly.member import make_one
     from picolm.commands.run import watched
     from picolm.experiments.folder import ExperimentFolder
 

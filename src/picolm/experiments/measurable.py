@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from picolm.config.schema import Config
+from picolm.experiments.asked import Asked
 from picolm.experiments.quantity import Quantity
 
 
-def unmeasured(quantity: Quantity, config: Config) -> str | None:
+def unmeasured(quantity: Quantity, config: Config, asked: Sequence[Asked] = ()) -> str | None:
     """Say so where a run will not hold a quantity.
 
     Args:
         quantity: that a prediction or a search asks for.
         config: of the run.
+        asked: what is measured of runs that have ended.
 
     Returns:
         One sentence that begins with what is asked for, or None where nothing speaks against it.
@@ -21,21 +24,33 @@ def unmeasured(quantity: Quantity, config: Config) -> str | None:
     steps = config.training.steps
     if quantity.at is not None and quantity.at > steps:
         return f"{quantity.words}: runs end at step {steps}"
-    if quantity.validation is not None:
-        kept, key = {*config.validation.up_to(steps), steps}, "validation"
-    elif quantity.evaluation is not None:
-        if not config.evaluation.tasks:
-            return f"{quantity.words}: no run will hold it; name the task in evaluation.tasks, and evaluation.every"
-        kept, key = {*config.evaluation.up_to(steps), steps}, "evaluation"
-    elif quantity.metric is not None:
-        if _name(quantity.metric) not in {_name(words) for words in config.capture.metrics}:
-            return (
-                f"{quantity.words}: no run will hold it; name it in capture.metrics, or measure it with "
-                "`picolm analyze` before the report"
-            )
-        kept, key = set(config.capture.up_to(steps)), "capture"
-    else:
+    if quantity.logged is not None or any(
+        _name(quantity.metric or "") == _name(w) for one in asked for w in one.metrics
+    ):
         return None
+    missing = _not_asked(quantity, config)
+    return f"{quantity.words}: {missing}" if missing is not None else _not_at(quantity, *_kept(quantity, config))
+
+
+def _not_asked(quantity: Quantity, config: Config) -> str | None:
+    if quantity.evaluation is not None and not config.evaluation.tasks:
+        return "no run will hold it; name the task in evaluation.tasks, and evaluation.every"
+    if quantity.metric is None or _name(quantity.metric) in {_name(words) for words in config.capture.metrics}:
+        return None
+    return "no run will hold it; name it in `analyze` of the plan, or in capture.metrics"
+
+
+def _kept(quantity: Quantity, config: Config) -> tuple[set[int], str]:
+    """The steps at which a run will hold it, and the section that says so."""
+    steps = config.training.steps
+    if quantity.validation is not None:
+        return {*config.validation.up_to(steps), steps}, "validation"
+    if quantity.evaluation is not None:
+        return {*config.evaluation.up_to(steps), steps}, "evaluation"
+    return set(config.capture.up_to(steps)), "capture"
+
+
+def _not_at(quantity: Quantity, kept: set[int], key: str) -> str | None:
     if not kept:
         return f"{quantity.words}: no run will hold it; set {key}.every"
     if quantity.at is not None and quantity.at not in kept:

@@ -11,7 +11,7 @@ from picolm.experiments.costing import Costing, makespan
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import Cost
 from picolm.experiments.measurable import unmeasured
-from picolm.experiments.plan import THE_SIZE
+from picolm.experiments.plan import THE_SIZE, Plan, Prediction
 from picolm.experiments.statistics.foresight import too_few_seeds
 from picolm.experiments.sweep import Sweep
 
@@ -89,10 +89,10 @@ class Outline:
                 n, alpha = plan.n_pairs(one), 1 - plan.confidence
                 few = too_few_seeds(n, one.direction, one.smallest, predictions=family, alpha=alpha)
                 if few is not None:
-                    found.append(f"{one.measure.words}: {few}")
+                    found.append(f"{_about(plan, one)}: {few}")
         config = self.design.config(plan.control, self.design.sizes[0])
         asked = [*plan.predictions, *(one for one in (plan.tune, plan.sweep) if one is not None)]
-        found += [sentence for one in asked if (sentence := unmeasured(one.measure, config)) is not None]
+        found += [sentence for one in asked if (sentence := unmeasured(one.measure, config, plan.analyze)) is not None]
         if plan.hours is not None and (hours := self.wall_seconds / 3600) > plan.hours:
             found.append(f"the runs take about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
         return found
@@ -124,6 +124,12 @@ class Outline:
             "cost_of_a_run": asdict(costing.cost(config, self.design.first)),
             "coefficients": costing.plain(),
         }
+
+
+def _about(plan: Plan, prediction: Prediction) -> str:
+    """Which prediction a sentence is about."""
+    size = f" at {prediction.size}" if prediction.size else " over sizes" if prediction.grows else ""
+    return f"{prediction.measure.words} of {plan.treatment(prediction)}{size}"
 
 
 def _asked(sweep: Sweep) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from picolm.config.section import Count, Positive, PositiveReal, Section, Seed, Strings
+from picolm.experiments.asked import Asked
 from picolm.experiments.launchers.settings import Slurm
 from picolm.experiments.quantity import Quantity
 from picolm.experiments.space import Point
@@ -183,6 +184,7 @@ class Plan(Section):
     equal: Equal = Field("steps", description="what arms of a size share: steps, tokens, flops or time")
     fork: Fork | None = Field(None, description="a common past of all arms")
     tune: Tune | None = Field(None, description="a search before the comparison")
+    analyze: tuple[Asked, ...] = Field((), description="what is measured of each run that has ended")
     predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="of intervals")
     at_once: Positive = Field(1, description="runs that train at the same time on one machine")
