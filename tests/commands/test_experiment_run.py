@@ -18,6 +18,7 @@ import yaml
 
 from picolm.experiments.folder import ExperimentFolder
 from picolm.runs.directory import RunDirectory
+from picolm.runs.lock import RunLock
 from picolm.runs.verification import verify_run
 
 Call = Callable[..., tuple[int, str, str]]
@@ -97,6 +98,24 @@ def test_an_experiment_from_its_plan_to_its_page(call: Call, plan: Path, tmp_pat
     assert before == sorted((path, path.stat().st_mtime_ns) for path in (folder.path / "runs").rglob("*.safetensors"))
     code, out, _ = call("experiment", "status", "experiments/test")
     assert code == 0 and "4 finished" in out and "4/4" in out
+
+
+def test_an_experiment_is_made_by_one_process_at_a_time(call: Call, plan: Path, tmp_path: Path) -> None:
+    place = ExperimentFolder.make(tmp_path / "experiments" / "test")
+    with RunLock(place.path):
+        code, _, err = call("experiment", "run", str(plan), "--quick")
+    assert code == 2 and "experiment experiments/test is in use by process" in err
+    assert not (place.path / "plans.jsonl").exists()
+
+
+def test_the_scripts_of_a_cluster_make_the_runs(call: Call, plan: Path, tmp_path: Path) -> None:
+    code, out, err = call("experiment", "script", str(plan), "hot.seed1")
+    assert code == 0, err
+    assert out.count("#SBATCH --job-name=hot.seed1\n") == 1
+    assert out.rstrip().endswith("-m picolm experiment one experiments/test hot.seed1")
+    assert len(ExperimentFolder.open(tmp_path / "experiments" / "test").versions()) == 1
+    code, _, err = call("experiment", "script", str(plan), "hot.sed1")
+    assert code == 2 and "no run 'hot.sed1'; did you mean 'hot.seed1'" in err
 
 
 def test_runs_are_measured_when_they_end(call: Call, plan: Path, tmp_path: Path) -> None:

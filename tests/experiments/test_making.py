@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,11 @@ from picolm.config.loading import load_config
 from picolm.errors import PicoLMError
 from picolm.experiments.design import Design, PlannedRun
 from picolm.experiments.findings import State
-from picolm.experiments.folder import ExperimentFolder
+from picolm.experiments.folder import PLANS, ExperimentFolder, _science_in
 from picolm.experiments.launching import Job
 from picolm.experiments.making import Maker
 from picolm.experiments.reading import parse_plan
+from picolm.runs.digest import sha256_of_json
 from picolm.runs.directory import RunDirectory
 from picolm.runs.ledger import Ledger
 from picolm.runs.lock import RunLock
@@ -272,6 +274,22 @@ def test_the_plan_is_kept_before_the_first_run_and_as_it_was(folder: ExperimentF
     file.write_text(file.read_text().replace('"training.steps": 10', '"training.steps": 11'))
     with pytest.raises(PicoLMError, match="no longer has the hash"):
         folder.design()
+
+
+def test_a_plan_of_an_older_picolm_is_the_same_plan(folder: ExperimentFolder) -> None:
+    """A key that came later, with its default, changes neither the hash that was kept nor the plan."""
+    (version,) = folder.versions()
+    file = folder.path / "plans" / f"{version.digest}.json"
+    whole = json.loads(file.read_text())
+    del whole["plan"]["arms"]["hot"]["seeds"]
+    del whole["base"]["training"]["ema"]
+    whole["runs"] = dict.fromkeys(whole["runs"], "0" * 64)
+    digest = sha256_of_json({**_science_in(whole), "plan": json.dumps(_science_in(whole)["plan"])})
+    file.with_name(f"{digest}.json").write_text(json.dumps(whole))
+    plans = folder.path / PLANS
+    plans.write_text(plans.read_text().replace(version.digest, digest))
+    assert folder.design().plan == design().plan
+    assert not folder.register(design(), "a plan") and len(folder.versions()) == 1
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,12 @@ def _science(design: Design) -> dict[str, Any]:
     return science if design.paces is None else {**science, "paces": _listed(design.paces)}
 
 
+def _science_in(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a stored version is in its hash."""
+    plan = {key: value for key, value in whole.get("plan", {}).items() if key not in _NOT_SCIENCE}
+    return {**{key: value for key, value in whole.items() if key != "parent"}, "plan": plan}
+
+
 def _listed(paces: Paces) -> list[dict[str, Any]]:
     return [{"arm": arm, "size": size, "seconds": seconds} for (arm, size), seconds in sorted(paces.items())]
 
@@ -132,7 +138,8 @@ class ExperimentFolder:
         science = _science(design)
         digest = _digest_of(science)
         versions = read_log(self.path / PLANS)
-        if versions and versions[-1]["sha256"] == digest:
+        # By what both are to this PicoLM: one that knows more keys makes no other plan of it.
+        if versions and plan_digest(self.design()) == digest:
             return False
         with explained(self.path):
             (self.path / "plans").mkdir(parents=True, exist_ok=True)
@@ -170,12 +177,12 @@ class ExperimentFolder:
         """
         digest = self._digest
         whole = self._version(digest)
+        if _digest_of(_science_in(whole)) != digest:
+            raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it no longer has the hash {digest}")
         try:
             design = Design(Plan.model_validate(whole["plan"]), build_config(whole["base"]), _paces(whole))
         except (ValidationError, KeyError, TypeError) as error:
             raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it holds no plan") from error
-        if plan_digest(design) != digest:
-            raise PicoLMError(f"{self.path / 'plans' / digest}.json was changed: it no longer has the hash {digest}")
         if design.plan.sweep is None or design.plan.sweep.optuna is None:
             return design
         return Design(design.plan.with_points([trial.point for trial in self.trials.read()]), design.base)
@@ -184,7 +191,7 @@ class ExperimentFolder:
     def trials(self) -> TrialFile:
         """Points that were proposed one after another, and what became of them: of all versions that ask the same."""
         science = self._version(self._digest)
-        asked = {key: value for key, value in science["plan"].items() if key not in _NOT_SCIENCE}
+        asked = _science_in(science)["plan"]
         plan = {**asked, "sweep": {**asked["sweep"], "trials": None}}
         return TrialFile(self.path / f"trials-{sha256_of_json({'plan': plan, 'base': science['base']})[:12]}.jsonl")
 
