@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 REGISTRY = {
+    "data_curriculum": "picolm.interventions.data_curriculum:DataCurriculum",
     "freeze": "picolm.interventions.freeze:Freeze",
     "gradient_noise": "picolm.interventions.gradient_noise:GradientNoise",
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
+    "vocabulary_curriculum": "picolm.interventions.vocabulary_curriculum:VocabularyCurriculum",
 }
 """Name -> `module:Class`."""

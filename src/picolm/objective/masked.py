@@ -83,7 +83,7 @@ class MaskedFormulation(Formulation):
 
     def terms(self) -> dict[str, Term]:
         """One term, `masked`."""
-        return {NAME: Term(view=NAME, function=_masked_token_loss, token_losses=_masked_token_losses)}
+        return masked_terms()
 
     def _stream(self, sequences: Sequences, number: int, measure: bool) -> np.random.Generator:
         if measure:
@@ -102,6 +102,11 @@ class MaskedFormulation(Formulation):
         randomised = ~masked & (fate < self.rates.mask_fraction + self.rates.random_fraction)
         corrupted = np.where(chosen & masked, self.mask_id, np.where(chosen & randomised, random_tokens, tokens))
         return corrupted, chosen
+
+
+def masked_terms() -> dict[str, Term]:
+    """The loss of the tokens at the positions that a view of this name has chosen."""
+    return {NAME: Term(view=NAME, function=_masked_token_loss, token_losses=_masked_token_losses)}
 
 
 def _gather(chosen: npt.NDArray[np.bool_], original: IntArray) -> tuple[IntArray, IntArray]:
