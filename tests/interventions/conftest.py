@@ -46,6 +46,11 @@ def case(*uses: Use, events: Sequence[str], **overrides: object) -> Case:
 
 
 MASKED = {"objective": {"kind": "masked", "rate": 0.3}, "model.attention": "bidirectional"}
+TAGGED = {
+    "data.sources": ["embedded:english?documents=60"],
+    "data.sequence_length": 16,
+    "tokenizer.vocab_size": 400,
+}
 
 PROJECTION = case(stub("projection:Projection"), events=["projected"])
 ADAPTERS = case(stub("adapters:Adapters"), events=["on", "off", "merged"])
@@ -72,6 +77,27 @@ CASES: dict[str, Case] = {
     "freeze": FREEZE,
     "gradient_noise": NOISE,
     "label_smoothing": SMOOTHING,
+    "vocabulary": Case(
+        ({"use": "vocabulary_curriculum", "by": "pos_tags"},), frozenset(["opened"]), {**TAGGED, **MASKED}
+    ),
+    "rows": Case(({"use": "data_curriculum", "by": "model", "refresh": 4},), frozenset(["pool", "scored"])),
+    "classes": Case(
+        ({"use": "objective_curriculum", "table": "multitask_pos_nv_all_mlm"},),
+        frozenset(["planned", "units"]),
+        {**TAGGED, **MASKED},
+    ),
+    "classes_beside": Case(
+        ({"use": "objective_curriculum", "table": "multitask_pos_nv_all_mlm"},), frozenset(["planned", "units"]), TAGGED
+    ),
+    "curricula": Case(
+        (
+            {"use": "data_curriculum", "by": "field", "field": "characters", "window": 0.5},
+            {"use": "objective_curriculum", "table": "growing", "corruption": "shared"},
+            {"use": "vocabulary_curriculum", "by": "pos_tags_and_ids"},
+        ),
+        frozenset(["pool", "planned", "units", "opened"]),
+        {**TAGGED, **MASKED},
+    ),
     "together": Case(tuple(use for one in ALL for use in one.uses), frozenset().union(*(one.events for one in ALL))),
 }
 
@@ -100,12 +126,7 @@ class Dies(Exception):
 class Laboratory:
     """Makes small runs with interventions, and reads them."""
 
-    TAGGED: Mapping[str, object] = {
-        "data.sources": ["embedded:english?documents=60"],
-        "data.sequence_length": 16,
-        "tokenizer.vocab_size": 400,
-    }
-    MASKED: Mapping[str, object] = {"objective": {"kind": "masked", "rate": 0.15}, "model.attention": "bidirectional"}
+    TAGGED, MASKED = TAGGED, MASKED
 
     def __init__(self, overrides: Mapping[str, object], directory: Path) -> None:
         self.overrides = {**overrides, "training.steps": 10}

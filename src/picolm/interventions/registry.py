@@ -7,6 +7,7 @@ REGISTRY = {
     "freeze": "picolm.interventions.freeze:Freeze",
     "gradient_noise": "picolm.interventions.gradient_noise:GradientNoise",
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
+    "objective_curriculum": "picolm.interventions.objective_curriculum:ObjectiveCurriculum",
     "vocabulary_curriculum": "picolm.interventions.vocabulary_curriculum:VocabularyCurriculum",
 }
 """Name -> `module:Class`."""
