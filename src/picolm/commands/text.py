@@ -73,6 +73,47 @@ def train_tagger(
     (print_json if as_json else print_tagger)(described)
 
 
+@text_app.command("order")
+def order(
+    sources: Annotated[list[str], typer.Argument(help="Files of utterances, each a record with an age.")],
+    out: Annotated[Path, typer.Option("--out", help="The .jsonl file to make.")],
+    by: Annotated[str, typer.Option("--by", help="The field with the age, a number.")] = "age_months",
+    join: Annotated[int, typer.Option(min=1, help="Utterances, neighbours in age, that make one document.")] = 50,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", metavar="FIELD=VALUE", help="Leave such utterances out; may be repeated."),
+    ] = None,
+    oldest: Annotated[float | None, typer.Option(help="Leave utterances above this age out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write utterances in the order of the age at which they were heard, some to a document.
+
+    Example:
+        picolm text order utterances.jsonl --out heard.jsonl --drop role=Target_Child --oldest 120
+    """
+    from dataclasses import asdict
+
+    from picolm.terminal.progress import messages
+    from picolm.terminal.tables import print_json
+    from picolm.terminal.taggers import TrainingProgress
+    from picolm.text.age_order import AgeOrder, order_by_age
+
+    dropped: dict[str, frozenset[str]] = {}
+    for pair in drop or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise PicoLMError(f"--drop '{pair}' is not FIELD=VALUE, for example role=Target_Child")
+        dropped[key] = dropped.get(key, frozenset()) | {value}
+    found = order_by_age(sources, out, AgeOrder(by, join, dropped, oldest), TrainingProgress(messages()))
+    if as_json:
+        print_json({"path": str(out), **asdict(found)})
+        return
+    typer.echo(
+        f"{out}: {found.utterances:,} utterances in {found.documents:,} documents, {by} {found.youngest:g} to "
+        f"{found.oldest:g}; {found.left_out:,} left out, {found.without_age:,} without an age"
+    )
+
+
 def _tagset(name: str) -> Literal["upos", "coarse"]:
     if name == "upos":
         return "upos"
