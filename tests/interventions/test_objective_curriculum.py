@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.numpy import load_file
 
 from picolm.errors import PicoLMError
 from picolm.interventions.head_schedule import rise_and_fall
@@ -254,6 +255,29 @@ def test_a_run_resumes_exactly_at_every_switch(lab: Any, table: Any, corruption:
     assert lab.contents(lab.stopped(uses, "stopped", [3, 4, 8], **changes)) == lab.contents(whole)
     assert [fact["active"] for fact in lab.trace(whole) if fact["event"] == "units"] == [
         ["first"], ["second", "tokens"], ["tokens"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["own", "shared", "tokens", "causal"])
+def test_units_are_captured_with_the_rest_in_reduced_precision_too(lab: Any, table: Any, form: str) -> None:
+    """A term that rests has no token losses; one that is active has some."""
+    use = {"use": USE, "table": table(main=0.4)}
+    use |= {"control": "tokens"} if form == "tokens" else {"corruption": form} if form in ("own", "shared") else {}
+    changes = {
+        **lab.TAGGED,
+        **(lab.MASKED if form != "causal" else {}),
+        "training.precision": "bf16",
+        "capture.every": 2,
+        "capture.train_batch": True,
+        "capture.token_loss": True,
+        "capture.activations": ["residual.1"],
+    }
+    run = lab.train([use], "run", **changes)
+    assert all(np.isfinite(line["loss"]) for line in lab.log(run))
+    found = {}
+    for step in (2, 6, 10):
+        (file,) = (run.path / "captures" / f"step-{step:08d}").glob("train*.safetensors")
+        found[step] = {name for name in load_file(file) if "loss" in name}
+    assert len(found[6]) >= 1
 
 
 @pytest.mark.parametrize("kind", ["masked", "causal"])

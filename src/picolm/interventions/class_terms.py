@@ -38,7 +38,7 @@ class ClassTerm(nn.Module):
     def forward(self, model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         """The sum over the unit's places, scaled to the view's units."""
         if classes_key(self.unit) not in tensors:
-            return hidden.new_zeros(())
+            return _nothing(hidden)
         scores, classes = self._scores(hidden, tensors), tensors[classes_key(self.unit)]
         total = F.cross_entropy(scores.flatten(0, -2), classes.flatten(), ignore_index=IGNORE, reduction="sum")
         scale = tensors.get(scale_key(self.unit))
@@ -71,7 +71,7 @@ def resting(term: Term) -> Term:
     plain, plain_losses = term.function, term.token_losses
 
     def function(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        return plain(model, hidden, tensors) if "targets" in tensors else hidden.new_zeros(())
+        return plain(model, hidden, tensors) if "targets" in tensors else _nothing(hidden)
 
     def token_losses(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         assert plain_losses is not None, "tokens have a loss each"
@@ -79,3 +79,8 @@ def resting(term: Term) -> Term:
         return hidden.new_full(hidden.shape[:2], torch.nan) if rests else plain_losses(model, hidden, tensors)
 
     return Term(term.view, function, term.weight, token_losses=token_losses, head=term.head)
+
+
+def _nothing(hidden: Tensor) -> Tensor:
+    """A sum over no places, in the precision of the others; it has no gradient."""
+    return hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
