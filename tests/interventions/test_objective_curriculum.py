@@ -303,6 +303,39 @@ def test_the_head_learns_classes(lab: Any, tmp_path: Path, kind: str) -> None:
     assert np.mean(losses[-10:]) < 0.75 * majority
 
 
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_without_heads_listed_tokens_weigh_more_and_one_on_average(lab: Any, table: Any, kind: str) -> None:
+    """However the view is cut: against the losses of single tokens, weighted by hand."""
+    from picolm.model.initialization import build_model
+    from picolm.seams import Objective
+
+    changes = {**lab.TAGGED, **(lab.MASKED if kind == "masked" else {})}
+    use = {"use": USE, "table": table(), "form": "weights", "inside": 0.6, "outside": 0.2}
+    seen = lab.seen(use, **changes)
+    model = build_model(seen.ingredients.config.model, 0).double()
+    plain = Objective(model, seen.ingredients.formulation.terms())
+    changed = seen.intervention.objective(plain, 0, seen.run)
+    (view,), sequences = seen.views(list(range(12)), 0)
+    losses = plain.terms[kind].token_losses(model, plain.hidden(view), view.tensors).detach().numpy()
+    tags = sequences.tags[:, 1:] if kind == "causal" else sequences.tags[:, :-1]
+    listed = np.array([False, *(name in ("NOUN", "PROPN", "VERB", "AUX") for name in seen.run.tag_names)])[tags]
+    weights = np.where(listed, 0.6, 0.2)
+    scored = np.isfinite(losses)
+    wanted = (losses * weights)[scored].sum() / weights[scored].mean()
+    found = sum(float(changed(part)[kind].detach()) for part in view.cut(5))
+    assert found == pytest.approx(wanted, rel=1e-6)
+    # Outside of all stages, and with equal weights, it is the plain loss.
+    (rest,), _ = seen.views(list(range(12)), 9)
+    assert "listed" not in rest.tensors
+    equal = lab.seen({**use, "outside": 0.6}, **changes)
+    (even,), _ = equal.views(list(range(12)), 0)
+    assert float(changed(even)[kind].detach()) == pytest.approx(np.nansum(losses), rel=1e-6)
+    run = lab.train([use], "run", **changes, **SAVING)
+    assert lab.contents(lab.stopped([use], "stopped", [4, 8], **changes, **SAVING)) == lab.contents(run)
+    with pytest.raises(PicoLMError, match="form=weights weighs tokens, which rest"):
+        lab.train([{**use, "table": table(main=0.4)}], "resting", **changes)
+
+
 def test_heads_rise_and_fall_within_their_stage() -> None:
     found = [rise_and_fall(step, range(10, 30), 0.1) for step in range(40)]
     assert found[:10] == [0.0] * 10 and found[30:] == [0.0] * 10

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +14,11 @@ from torch import Tensor, nn
 from picolm.model.class_head import ClassHead
 from picolm.model.interface import LanguageModel
 from picolm.seams import IGNORE, Term
+
+LISTED, INSIDE, OUTSIDE = "listed", "inside_weight", "outside_weight"
+"""Tensors of a view: whether the class of each target is listed; the weight of those that are, of the others [R]."""
+
+Weights = dict[str, Tensor]
 
 
 def classes_key(unit: str) -> str:
@@ -79,6 +87,49 @@ def resting(term: Term) -> Term:
         return hidden.new_full(hidden.shape[:2], torch.nan) if rests else plain_losses(model, hidden, tensors)
 
     return Term(term.view, function, term.weight, token_losses=token_losses, head=term.head)
+
+
+def weighted(term: Term) -> Term:
+    """The same term of tokens, in which those of listed classes weigh more, by what the view says.
+
+    Two sums without weights, each over its own targets, so that no loss of single tokens and no logits are held. What
+    is looked on is the plain loss of each token.
+    """
+    plain = term.function
+
+    def function(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        if LISTED not in tensors:
+            return plain(model, hidden, tensors)
+        listed, targets = tensors[LISTED], tensors["targets"]
+        parts = [(listed, INSIDE), (~listed, OUTSIDE)]
+        sums = [
+            tensors[weight][0] * plain(model, hidden, {**tensors, "targets": targets.where(part, IGNORE)})
+            for part, weight in parts
+        ]
+        return torch.stack(sums).sum()
+
+    return replace(term, function=function)
+
+
+def weights_of(listed: npt.NDArray[np.bool_], scored: npt.NDArray[np.bool_], inside: float, outside: float) -> Weights:
+    """The tensors of a view by which `weighted` weighs: in the given ratio, and 1 on average over what is scored.
+
+    Args:
+        listed: whether the class of each target is listed [R, ...].
+        scored: whether it is a target at all.
+        inside: weight of the listed.
+        outside: weight of the others.
+    """
+    n_listed, n_scored = int((listed & scored).sum()), int(scored.sum())
+    mean = (inside * n_listed + outside * (n_scored - n_listed)) / max(n_scored, 1)
+    # Where everything that is scored has no weight there is nothing to divide by.
+    scale = 1.0 / mean if mean > 0 else 0.0
+    rows = len(listed)
+    return {
+        LISTED: torch.from_numpy(listed),
+        INSIDE: torch.full((rows,), inside * scale),
+        OUTSIDE: torch.full((rows,), outside * scale),
+    }
 
 
 def _nothing(hidden: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from picolm.config import schema
 from picolm.config.section import Fraction, PositiveReal
 from picolm.errors import PicoLMError
-from picolm.interventions.class_terms import ClassTerm, classes_key, resting, scale_key
+from picolm.interventions.class_terms import ClassTerm, classes_key, resting, scale_key, weighted, weights_of
 from picolm.interventions.head_schedule import UNIT, parted, rise_and_fall
 from picolm.interventions.stages import Stage, StageTable, stage_table
 from picolm.interventions.word_classes import WordClasses
@@ -26,8 +26,6 @@ from picolm.objective.masked import masked_terms
 from picolm.seams import IGNORE, Group, IntArray, Intervention, Objective, Rate, Run, Sequences, Term, View
 
 NAME = "objective_curriculum"
-_LOOKED_AT = 256
-"""Rows among which parts of speech must differ."""
 
 
 class ObjectiveCurriculum(Intervention):
@@ -44,6 +42,10 @@ class ObjectiveCurriculum(Intervention):
 
         table: str = Field("growing", description="the name of a table of stages, or a .yaml file of yours")
         language: str | None = Field(None, description="whose stages are taken, where the table has some of its own")
+        form: Literal["heads", "weights"] = Field(
+            "heads",
+            description="heads predict classes; or no head: tokens of listed classes weigh `inside`, others `outside`",
+        )
         weight: float = Field(1.0, ge=0.0, description="of the classes' loss beside that of the tokens")
         corruption: Literal["own", "shared"] = Field(
             "own", description="(masked) a corrupted copy and a forward for each unit, or the tokens' own"
@@ -65,6 +67,8 @@ class ObjectiveCurriculum(Intervention):
         def _is_possible(self) -> ObjectiveCurriculum.Settings:
             if self.mask_fraction + self.random_fraction > 1.0:
                 raise ValueError("mask_fraction and random_fraction are more than all chosen tokens together")
+            if self.form == "weights" and (self.control != "none" or self.inside == self.outside == 0.0):
+                raise ValueError("form=weights has no control, and needs a weight for some tokens")
             if self.control == "tokens" and self.corruption == "shared":
                 raise ValueError("control=tokens needs corruption=own: where it is shared, tokens are predicted anyway")
             return self
@@ -91,7 +95,9 @@ class ObjectiveCurriculum(Intervention):
         classes = WordClasses.of(run, self.table.tagset, NAME)
         units = [_Unit(stage, classes.numbers(stage.tags, f"{NAME}, {stage.name}")[1]) for stage in stages]
         kind = run.config.objective.kind
-        if kind == "masked" and self.settings.corruption == "own":
+        if self.settings.form == "weights":
+            return tuple(self._weighed(view, units, sequences) if view.name == kind else view for view in views)
+        if self._is_own(run):
             kept = tuple(view for view in views if has_main or view.name != kind)
             return (*kept, *(self._own_view(unit, sequences, run) for unit in units))
         return tuple(
@@ -102,24 +108,28 @@ class ObjectiveCurriculum(Intervention):
         """Add a term and a head for each stage."""
         self._total_steps = run.config.training.steps
         classes = WordClasses.of(run, self.table.tagset, NAME)
-        _refuse_one_class(classes, run)
+        classes.refuse_uniform(run, NAME)
         kind = run.config.objective.kind
         if kind == "causal" and self.settings.control == "tokens":
             raise PicoLMError(
                 f"{NAME}: a causal model predicts classes in the forward of its tokens: no control needed"
             )
-        own = kind == "masked" and self.settings.corruption == "own"
+        own = self._is_own(run)
+        run.record("planned", **self._plan_of(run, own=own))
+        if self.settings.form == "weights":
+            if len(self.table.main_steps(self._total_steps)) < self._total_steps:
+                raise PicoLMError(f"{NAME}: form=weights weighs tokens, which rest in a part of the table's run")
+            return objective.with_terms({kind: weighted(objective.terms[kind])})
         terms: dict[str, Term] = {} if own else {kind: resting(objective.terms[kind])}
         for stage in self.stages_of_run:
             if stage.name in objective.terms:
                 raise PicoLMError(f"{NAME}: a stage cannot be called {stage.name}, as a term of the run is")
             terms[stage.name] = self._term(stage, classes, stage.name if own else kind, objective, run)
-        run.record("planned", **self._plan_of(run, own=own))
         return objective.with_terms(terms)
 
     def groups(self, groups: list[Group]) -> list[Group]:
         """Part the heads from the rest, each by the name of its stage, where they have a schedule of their own."""
-        if self.settings.head_schedule == "run":
+        if self.settings.head_schedule == "run" or self.settings.form == "weights":
             return groups
         for stage in self.stages_of_run:
             groups = parted(groups, stage.name, self.settings.head_learning_rate)
@@ -154,6 +164,23 @@ class ObjectiveCurriculum(Intervention):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take that up."""
         self.said = state["said"]
+
+    def _is_own(self, run: Run) -> bool:
+        """Whether each unit has a view of its own."""
+        settings = self.settings
+        return settings.form == "heads" and settings.corruption == "own" and run.config.objective.kind == "masked"
+
+    def _weighed(self, view: View, units: Sequence[_Unit], sequences: Sequences) -> View:
+        """The view of the tokens with the weights of what the active units list; as it is where none is active."""
+        if not units:
+            return view
+        assert sequences.tags is not None
+        targets, tags = view.tensors["targets"].numpy(), sequences.tags[:, 1:]
+        if "positions" in view.tensors:
+            tags = np.take_along_axis(sequences.tags[:, :-1], view.tensors["positions"].numpy(), axis=1)
+        listed = np.any([unit.of_tag[tags] > 0 for unit in units], axis=0)
+        added = weights_of(listed, targets != IGNORE, self.settings.inside, self.settings.outside)
+        return replace(view, tensors={**view.tensors, **added})
 
     def _term(self, stage: Stage, classes: WordClasses, view: str, objective: Objective, run: Run) -> Term:
         if self.settings.control == "tokens":
@@ -268,15 +295,3 @@ class _Unit:
     @property
     def name(self) -> str:
         return self.stage.name
-
-
-def _refuse_one_class(classes: WordClasses, run: Run) -> None:
-    """Raise PicoLMError where all words have the same class: then a tagger has failed, or never ran."""
-    rows = run.rng("looked at").permutation(run.n_rows)[:_LOOKED_AT]
-    sequences = run.sequences(rows)
-    assert sequences.tags is not None
-    ordinary = ~np.isin(sequences.tokens, list(run.tokenizer.special_ids))
-    found = np.unique(classes.of_tag[sequences.tags[ordinary]])
-    if len(found) < 2:
-        name = classes.names[found[0]] if len(found) and found[0] >= 0 else "none"
-        raise PicoLMError(f"{NAME}: all words of the data have the part of speech {name}, so there is nothing to learn")

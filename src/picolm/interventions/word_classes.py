@@ -17,6 +17,9 @@ Tagset = Literal["stored", "coarse"]
 OTHER = "X"
 """What a token without a part of speech (a separator, white space) counts as, where the inventory has it."""
 
+_LOOKED_AT = 256
+"""Rows among which parts of speech must differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class WordClasses:
@@ -81,6 +84,18 @@ class WordClasses:
             raise PicoLMError(f"{asking}: the data have none of {', '.join(tags)}; they have {', '.join(self.names)}")
         places = np.array([0, *(1 + present.index(name) if name in present else 0 for name in self.names)])
         return present, np.asarray(places[self.of_tag + 1], dtype=np.int64)
+
+    def refuse_uniform(self, run: Run, asking: str) -> None:
+        """Raise PicoLMError where all words have the same class: then a tagger has failed, or never ran."""
+        sequences = run.sequences(run.rng("looked at").permutation(run.n_rows)[:_LOOKED_AT])
+        assert sequences.tags is not None, "the data have tags, or the classes would have been refused"
+        ordinary = ~np.isin(sequences.tokens, list(run.tokenizer.special_ids))
+        found = np.unique(self.of_tag[sequences.tags[ordinary]])
+        if len(found) < 2:
+            name = self.names[found[0]] if len(found) and found[0] >= 0 else "none"
+            raise PicoLMError(
+                f"{asking}: all words of the data have the part of speech {name}, so there is nothing to learn"
+            )
 
 
 def _with_other(of_stored: Sequence[int], names: Sequence[str]) -> IntArray:
