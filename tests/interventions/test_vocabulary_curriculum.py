@@ -118,3 +118,21 @@ def test_a_run_resumes_exactly_while_words_are_closed(lab: Any, kind: str) -> No
         p for p, before in zip(shares, [0.0, *shares], strict=False) if int(10 * p + 1e-9) > int(10 * before + 1e-9)
     ]
     assert [fact["share"] for fact in lab.trace(whole)] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("by", MAPS)
+@pytest.mark.parametrize("corruption", ["own", "shared"])
+def test_classes_of_words_as_targets_are_left_alone(lab: Any, by: str, corruption: str) -> None:
+    changes = {**lab.TAGGED, **lab.MASKED}
+    units = lab.seen({"use": "objective_curriculum", "corruption": corruption}, **changes)
+    words = lab.seen({"use": USE, "by": by}, **changes)
+    views, sequences = units.views(ROWS, 0)
+    closed_views = words.intervention.views(views, sequences, words.run, measure=False)
+    assert [view.name for view in closed_views] == [view.name for view in views]
+    pairs = [(a.tensors["input_ids"], b.tensors["input_ids"]) for a, b in zip(views, closed_views, strict=True)]
+    assert not any(np.array_equal(a, b) for a, b in pairs)
+    for before, after in zip(views, closed_views, strict=True):
+        for name in before.tensors.keys() - {"input_ids", "targets"}:
+            np.testing.assert_array_equal(before.tensors[name], after.tensors[name])
+        masked = (before.tensors["input_ids"] == words.run.tokenizer.mask_id).numpy()
+        assert (after.tensors["input_ids"].numpy()[masked] == words.run.tokenizer.mask_id).all()
