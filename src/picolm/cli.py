@@ -15,6 +15,7 @@ from picolm.commands import analysis, converge, evaluation, harness, lab, model,
 from picolm.commands.arguments import AsJson, Overrides, With, trusted
 from picolm.commands.data import data_app
 from picolm.commands.experiment import experiment_app
+from picolm.commands.text import text_app
 from picolm.errors import PicoLMError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ config_app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(experiment_app, name="experiment")
+app.add_typer(text_app, name="text")
 
 
 def _complete_preset(incomplete: str) -> list[str]:

@@ -352,6 +352,8 @@ class Run(ABC):
     """Of the data."""
     n_rows: int
     """Rows of the training split."""
+    tag_names: tuple[str, ...]
+    """What the numbers from 1 in `Sequences.tags` mean; empty where the data have no parts of speech."""
     step: int
     """Updates made. Not to be read in `views`, which runs ahead: there `sequences.step` is the step."""
     model: LanguageModel
@@ -368,6 +370,9 @@ class Run(ABC):
     @abstractmethod
     def metadata(self, stream: str, field: str) -> Sequence[Any]:
         """A field of the documents' metadata, by the number of the document in its split; None where there is none.
+
+        What the table of documents says of each (`id`, `domain`, `source`, `bytes`, `characters`) is one too, unless
+        the metadata have a field of that name.
 
         Of probes with sources of their own nothing is known: None for every number.
 
@@ -399,8 +404,13 @@ class Run(ABC):
         """Change what the optimizer keeps of parameters, of all of them or of none; by default they begin anew."""
 
     @abstractmethod
-    def score(self, rows: IntArray) -> npt.NDArray[np.float64]:
-        """The mean loss of each row under the model as it is now, as in validation: nats per scored token [R]."""
+    def score(self, rows: IntArray, formulation: Formulation | None = None) -> npt.NDArray[np.float64]:
+        """The mean loss of each row under the model as it is now, as in validation: nats per scored token [R].
+
+        Args:
+            rows: of the training split.
+            formulation: what is asked of each row; None: what the run minimises, before any intervention.
+        """
 
     @abstractmethod
     def record(self, event: str, **facts: Any) -> None:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import picolm
+from picolm.assembly.attempt import active_of
+from picolm.assembly.ingredients import Ingredients, order, prepare
+from picolm.config import schema
+from picolm.interventions.loading import Trust, load_interventions
 from picolm.runs.directory import RunDirectory
+from picolm.seams import Plan
 from picolm.training.trainer import Trainer
 
 STUBS = Path(__file__).parent / "stubs"
@@ -40,6 +46,11 @@ def case(*uses: Use, events: Sequence[str], **overrides: object) -> Case:
 
 
 MASKED = {"objective": {"kind": "masked", "rate": 0.3}, "model.attention": "bidirectional"}
+TAGGED = {
+    "data.sources": ["embedded:english?documents=60"],
+    "data.sequence_length": 16,
+    "tokenizer.vocab_size": 400,
+}
 
 PROJECTION = case(stub("projection:Projection"), events=["projected"])
 ADAPTERS = case(stub("adapters:Adapters"), events=["on", "off", "merged"])
@@ -66,6 +77,27 @@ CASES: dict[str, Case] = {
     "freeze": FREEZE,
     "gradient_noise": NOISE,
     "label_smoothing": SMOOTHING,
+    "vocabulary": Case(
+        ({"use": "vocabulary_curriculum", "by": "pos_tags"},), frozenset(["opened"]), {**TAGGED, **MASKED}
+    ),
+    "rows": Case(({"use": "data_curriculum", "by": "model", "refresh": 4},), frozenset(["pool", "scored"])),
+    "classes": Case(
+        ({"use": "objective_curriculum", "table": "multitask_pos_nv_all_mlm"},),
+        frozenset(["planned", "units"]),
+        {**TAGGED, **MASKED},
+    ),
+    "classes_beside": Case(
+        ({"use": "objective_curriculum", "table": "multitask_pos_nv_all_mlm"},), frozenset(["planned", "units"]), TAGGED
+    ),
+    "curricula": Case(
+        (
+            {"use": "data_curriculum", "by": "field", "field": "characters", "window": 0.5},
+            {"use": "objective_curriculum", "table": "growing", "corruption": "shared"},
+            {"use": "vocabulary_curriculum", "by": "pos_tags_and_ids"},
+        ),
+        frozenset(["pool", "planned", "units", "opened"]),
+        {**TAGGED, **MASKED},
+    ),
     "together": Case(tuple(use for one in ALL for use in one.uses), frozenset().union(*(one.events for one in ALL))),
 }
 
@@ -94,12 +126,18 @@ class Dies(Exception):
 class Laboratory:
     """Makes small runs with interventions, and reads them."""
 
+    TAGGED, MASKED = TAGGED, MASKED
+
     def __init__(self, overrides: Mapping[str, object], directory: Path) -> None:
         self.overrides = {**overrides, "training.steps": 10}
         self.directory = directory
 
     def config(self, uses: Sequence[Use], **overrides: object) -> Any:
         return picolm.load_config(None, {**self.overrides, **overrides, "interventions": [dict(use) for use in uses]})
+
+    def seen(self, use: Use, **overrides: object) -> Seen:
+        """An intervention of PicoLM before the first step of a run."""
+        return Seen(self, use, **overrides)
 
     def train(self, uses: Sequence[Use], name: str, **overrides: object) -> RunDirectory:
         config = self.config(uses, **overrides)
@@ -143,6 +181,34 @@ def dying_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         original(trainer, number, views)
 
     monkeypatch.setattr(Trainer, "update", mortal)
+
+
+class Seen:
+    """An intervention, the run that it sees, and what the run is made of, before the first step."""
+
+    def __init__(self, lab: Any, use: dict[str, object], **overrides: object) -> None:
+        self.ingredients: Ingredients = prepare(lab.config([use], **overrides))
+        loaded = load_interventions([schema.Use.model_validate(use)], Trust())
+        (active,), self.live = active_of(self.ingredients, loaded, None)
+        self.intervention: Any = active.intervention
+        self.run = active.run
+
+    @property
+    def steps(self) -> int:
+        return self.ingredients.config.training.steps
+
+    def plan(self) -> Plan:
+        changed: Plan = self.intervention.plan(order(self.ingredients), self.run)
+        return changed
+
+    def views(self, rows: Sequence[int], step: int, *, measure: bool = False) -> tuple[tuple[Any, ...], Any]:
+        """The views of some rows at a step, changed; and the rows."""
+        sequences = self.run.sequences(np.array(rows), step)
+        plain = self.ingredients.formulation.views(sequences, measure=measure)
+        return self.intervention.views(plain, sequences, self.run, measure=measure), sequences
+
+    def plain(self, rows: Sequence[int], step: int) -> Any:
+        return self.ingredients.formulation.views(self.run.sequences(np.array(rows), step), measure=False)[0]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from picolm.text.document import Document, Tag
 from picolm.text.reading import read_documents
 from picolm.text.sources import SourceFile
 from picolm.text.tagging import UPOS, align
+from picolm.text.tagsets import COARSE, COARSE_OF, inventory
 
 
 def test_the_inventory_is_that_of_universal_dependencies() -> None:
@@ -81,3 +82,12 @@ def test_real_utterances_are_tagged_word_by_word(shared_data: Path) -> None:
         covered = "".join(document.text[tag.start : tag.stop] for tag in document.tags)
         assert covered == "".join(document.text.split())
     assert isinstance(documents[0].metadata["age_months"], float)
+
+
+def test_upos_becomes_the_twelve() -> None:
+    assert set(COARSE_OF) == set(UPOS)
+    assert set(COARSE_OF.values()) == set(COARSE) and len(COARSE) == 12
+    wanted = {"AUX": "VERB", "PROPN": "NOUN", "SCONJ": "ADP", "CCONJ": "CONJ", "PART": "PRT", "PUNCT": ".",
+              "SYM": ".", "INTJ": "X"}  # fmt: skip
+    assert {tag: coarse for tag, coarse in COARSE_OF.items() if tag != coarse} == wanted
+    assert [inventory(tags) for tags in (UPOS, COARSE, ("NOUN", "X"), ("C1",))] == ["upos", "coarse", "upos", "other"]

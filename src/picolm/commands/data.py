@@ -31,6 +31,9 @@ def data_prepare(
     txt_documents: Annotated[
         str, typer.Option(help="Documents of a .txt: pieces, file, paragraphs, lines.")
     ] = "pieces",
+    tagger: Annotated[
+        str | None, typer.Option(help="Tag every document with this tagger, of `picolm text train-tagger`.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core. Changes nothing but speed.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +57,7 @@ def data_prepare(
                 "text_field": text_field,
                 "domain_field": domain_field,
                 "txt_documents": txt_documents,
+                "tagger": tagger,
                 "preparation_workers": workers,
             },
             "tokenizer": _tokenizer_section(tokenizer),

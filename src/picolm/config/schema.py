@@ -91,6 +91,9 @@ class Data(Section):
     cache: str = Field(".picolm/data", description="where sources are prepared when `prepared` is not given")
     text_field: str = Field("text", description="the field or column that holds the text")
     domain_field: str = Field("domain", description="the field or column that names a document's domain")
+    tagger: str | None = Field(
+        None, description="a tagger made by `picolm text train-tagger`, which tags every document; null: none"
+    )
     txt_documents: Literal["pieces", "file", "paragraphs", "lines"] = Field(
         "pieces",
         description="what a document is in a .txt file: pieces of about 8 kB cut at blank lines, or else",
@@ -115,6 +118,8 @@ class Data(Section):
         chosen = self.sources not in ((), Data.model_fields["sources"].default)
         if self.prepared is not None and chosen:
             raise ValueError("give `prepared` or `sources`, not both")
+        if self.prepared is not None and self.tagger is not None:
+            raise ValueError("`prepared` data are tagged or not already: give `tagger` to `picolm data prepare`")
         if self.prepared is None and not self.sources:
             raise ValueError("`sources` is empty: name a text file, a folder, a glob, or embedded:english")
         return self

@@ -16,6 +16,7 @@ import numpy as np
 from picolm.data.spool import Chunk, Spool
 from picolm.data.tagging import UInt8Array, tags_of_tokens
 from picolm.errors import PicoLMError
+from picolm.text.tagger import Tagger
 from picolm.text.tokenizer import Tokenizer
 
 Ids = np.ndarray[Any, Any]
@@ -32,18 +33,20 @@ _CHUNK_BYTES = 2**20
 _CHUNKS_AHEAD_PER_WORKER = 2
 
 _worker_tokenizer: Tokenizer
+_worker_tagger: Tagger | None
 
 _Packed = tuple[Ids, UInt8Array | None, list[int]]
 """Ids and tags of several documents end to end, and how many each has: arrays travel between processes as they are."""
 
 
-def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int, tagger: Tagger | None = None) -> Iterator[Encoded]:
     """Encode all texts of a spool; the result does not depend on the number of workers.
 
     Args:
         spool: read by the workers themselves, in chunks of about 1 MB.
         tokenizer: for all of them.
         workers: processes; 1: this one.
+        tagger: tags every document, also one that came with tags; None: the tags are those that came.
 
     Yields:
         Each document's, in order; at most a few chunks are held.
@@ -54,14 +57,14 @@ def encode_all(spool: Spool, tokenizer: Tokenizer, workers: int) -> Iterator[Enc
     chunks = spool.chunks(_CHUNK_BYTES)
     if workers == 1:
         for chunk in chunks:
-            yield from _encode(chunk, tokenizer)
+            yield from _encode(chunk, tokenizer, tagger)
         return
     pool = ProcessPoolExecutor(
         workers,
         # A forked process would inherit the locks of threads that it does not have (PyTorch's, the tokenizer's).
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(tokenizer.to_json(), tokenizer.separator),
+        initargs=(tokenizer.to_json(), tokenizer.separator, tagger),
     )
     try:
         pending: deque[Future[_Packed]] = deque()
@@ -86,23 +89,25 @@ def _finished(pending: deque[Future[_Packed]]) -> Iterator[Encoded]:
     return map(Encoded, parts, repeat(None) if tags is None else np.split(tags, borders))
 
 
-def _start_worker(tokenizer_json: str, separator: str) -> None:
-    global _worker_tokenizer
+def _start_worker(tokenizer_json: str, separator: str, tagger: Tagger | None) -> None:
+    global _worker_tokenizer, _worker_tagger
+    _worker_tagger = tagger
     # The processes are the parallelism: threads within them would only get in each other's way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker_tokenizer = Tokenizer.from_json(tokenizer_json, separator)
 
 
 def _encode_in_worker(chunk: Chunk) -> _Packed:
-    encoded = _encode(chunk, _worker_tokenizer)
+    encoded = _encode(chunk, _worker_tokenizer, _worker_tagger)
     ids = np.concatenate([one.ids for one in encoded]).astype(np.uint32)
-    tags = None if chunk.n_tags is None else np.concatenate([one.tags for one in encoded if one.tags is not None])
-    return ids, tags, [len(one.ids) for one in encoded]
+    tags = [one.tags for one in encoded if one.tags is not None]
+    return ids, np.concatenate(tags) if tags else None, [len(one.ids) for one in encoded]
 
 
-def _encode(chunk: Chunk, tokenizer: Tokenizer) -> list[Encoded]:
-    tags = chunk.tags()
+def _encode(chunk: Chunk, tokenizer: Tokenizer, tagger: Tagger | None) -> list[Encoded]:
+    texts = chunk.texts()
+    tags = chunk.tags() if tagger is None else tagger.tag(texts)
     if tags is None:
-        return [Encoded(ids, None) for ids in tokenizer.encode_batch(chunk.texts())]
-    encoded = tokenizer.encode_spans(chunk.texts())
+        return [Encoded(ids, None) for ids in tokenizer.encode_batch(texts)]
+    encoded = tokenizer.encode_spans(texts)
     return [Encoded(ids, tags_of_tokens(spans, words)) for (ids, spans), words in zip(encoded, tags, strict=True)]

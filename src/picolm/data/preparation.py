@@ -20,6 +20,7 @@ from picolm.runs.digest import sha256_of_json
 from picolm.runs.durable import TakenError, committed_directory, discard_partials, explained
 from picolm.text.document import JSON
 from picolm.text.sources import Source, expand, place_of
+from picolm.text.tagger import Tagger, load_tagger, tagger_sha256
 from picolm.text.tagging import UPOS
 from picolm.text.tokenizer import Tokenizer
 
@@ -84,6 +85,7 @@ class _Preparation:
             "text_field": data.text_field,
             "domain_field": data.domain_field,
             "txt_documents": data.txt_documents,
+            "tagger": None if data.tagger is None else tagger_sha256(data.tagger),
             "tokenizer": _tokenizer_settings(tokenizer),
         }
 
@@ -126,13 +128,15 @@ class _Preparation:
         )
         tokenizer = Tokenizer.from_config(self._tokenizer, self._training_texts(spool, selection))
         tokenizer.save(directory, max_length=None)
+        tagger = None if self._data.tagger is None else load_tagger(self._data.tagger)
+        tag_names = tagger.names if tagger is not None else UPOS if spool.has_tags else ()
         token_type = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
         writers = {
-            name: SplitWriter(directory, name, tokenizer.separator_id, token_type, tagged=spool.has_tags)
+            name: SplitWriter(directory, name, tokenizer.separator_id, token_type, tagged=bool(tag_names))
             for name in SPLITS
         }
         try:
-            self._tokenize(spool, selection, tokenizer, writers)
+            self._tokenize(spool, selection, tokenizer, tagger, writers)
             splits = {name: writer.finish() for name, writer in writers.items()}
         finally:
             for writer in writers.values():
@@ -150,7 +154,7 @@ class _Preparation:
             splits=splits,
             dropped_documents=selection.dropped,
             sources_read=tuple(selection.read),
-            tag_names=UPOS if spool.has_tags else (),
+            tag_names=tag_names,
         )
 
     def _training_texts(self, spool: Spool, selection: Selection) -> Iterator[str]:
@@ -164,11 +168,16 @@ class _Preparation:
                 index += 1
 
     def _tokenize(
-        self, spool: Spool, selection: Selection, tokenizer: Tokenizer, writers: Mapping[SplitName, SplitWriter]
+        self,
+        spool: Spool,
+        selection: Selection,
+        tokenizer: Tokenizer,
+        tagger: Tagger | None,
+        writers: Mapping[SplitName, SplitWriter],
     ) -> None:
         done = 0
         workers = _workers(self._data.preparation_workers, selection.n_bytes)
-        encoded = encode_all(spool, tokenizer, workers)
+        encoded = encode_all(spool, tokenizer, workers, tagger)
         for facts, held_out, (ids, tags) in zip(spool.facts(), selection.validation.tolist(), encoded, strict=True):
             writers["validation" if held_out else "train"].add(facts, ids, tags)
             done += facts.bytes

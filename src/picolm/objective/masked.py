@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from picolm.config import schema
 from picolm.model.interface import LanguageModel
+from picolm.objective.corruption import Corruption, gathered
 from picolm.objective.cross_entropy import linear_cross_entropies, linear_cross_entropy
 from picolm.randomness import generator
-from picolm.seams import IGNORE, Formulation, IntArray, Sequences, Term, View
+from picolm.seams import IGNORE, Formulation, Sequences, Term, View
 
 NAME = "masked"
 
@@ -47,9 +47,8 @@ class MaskedFormulation(Formulation):
             seed: the data seed.
             document_borders: whether attention and positions stop where a document ends.
         """
-        self.rates, self.mask_id, self.seed, self.document_borders = rates, mask_id, seed, document_borders
-        self.ordinary = np.array([token for token in range(vocab_size) if token not in special_ids], dtype=np.int64)
-        self.special = np.array(sorted(special_ids), dtype=np.int64)
+        self.rates, self.seed, self.document_borders = rates, seed, document_borders
+        self.corruption = Corruption(mask_id=mask_id, special_ids=special_ids, vocab_size=vocab_size)
 
     def views(self, sequences: Sequences, *, measure: bool) -> tuple[View, ...]:
         """One view: corrupted inputs [R, T], and for each row the chosen positions and their tokens [R, P].
@@ -62,9 +61,16 @@ class MaskedFormulation(Formulation):
         inputs = original.copy()
         chosen = np.zeros(original.shape, dtype=bool)
         for row, number in enumerate(sequences.ids):
-            draw = self._stream(sequences, int(number), measure)
-            inputs[row], chosen[row] = self._corrupt(original[row], real[row], draw)
-        positions, targets = _gather(chosen, original)
+            draw, rates = self._stream(sequences, int(number), measure), self.rates
+            chosen[row] = self.corruption.chosen(original[row], real[row], rates.rate, draw)
+            inputs[row] = self.corruption.corrupted(
+                original[row],
+                chosen[row],
+                draw,
+                mask_fraction=rates.mask_fraction,
+                random_fraction=rates.random_fraction,
+            )
+        positions, targets = gathered(chosen, original)
         tensors = {
             "input_ids": torch.from_numpy(inputs),
             "positions": torch.from_numpy(positions),
@@ -83,37 +89,17 @@ class MaskedFormulation(Formulation):
 
     def terms(self) -> dict[str, Term]:
         """One term, `masked`."""
-        return {NAME: Term(view=NAME, function=_masked_token_loss, token_losses=_masked_token_losses)}
+        return masked_terms()
 
     def _stream(self, sequences: Sequences, number: int, measure: bool) -> np.random.Generator:
         if measure:
             return generator(0, "masking", "measure", sequences.stream, number)
         return generator(self.seed, "masking", sequences.stream, sequences.step, number)
 
-    def _corrupt(
-        self, tokens: IntArray, real: npt.NDArray[np.bool_], draw: np.random.Generator
-    ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-        length = len(tokens)
-        eligible = real & ~np.isin(tokens, self.special)
-        chosen = (draw.random(length) < self.rates.rate) & eligible
-        fate = draw.random(length)
-        random_tokens = self.ordinary[draw.integers(len(self.ordinary), size=length)]
-        masked = fate < self.rates.mask_fraction
-        randomised = ~masked & (fate < self.rates.mask_fraction + self.rates.random_fraction)
-        corrupted = np.where(chosen & masked, self.mask_id, np.where(chosen & randomised, random_tokens, tokens))
-        return corrupted, chosen
 
-
-def _gather(chosen: npt.NDArray[np.bool_], original: IntArray) -> tuple[IntArray, IntArray]:
-    """Positions and tokens of the chosen places, left-aligned in [R, P]."""
-    n_chosen = chosen.sum(axis=1)
-    # At least one column, so that a row (or a whole view) with nothing chosen still has a shape.
-    n_columns = max(int(n_chosen.max(initial=0)), 1)
-    order = np.argsort(~chosen, axis=1, kind="stable")[:, :n_columns]
-    filled = np.arange(n_columns)[None] < n_chosen[:, None]
-    positions = np.where(filled, order, 0).astype(np.int64)
-    targets = np.where(filled, np.take_along_axis(original, order, axis=1), IGNORE)
-    return positions, targets
+def masked_terms() -> dict[str, Term]:
+    """The loss of the tokens at the positions that a view of this name has chosen."""
+    return {NAME: Term(view=NAME, function=_masked_token_loss, token_losses=_masked_token_losses)}
 
 
 def _masked_token_loss(model: LanguageModel, hidden: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:

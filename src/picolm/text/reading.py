@@ -9,6 +9,7 @@ from pathlib import Path
 
 from picolm.config.schema import Data
 from picolm.errors import PicoLMError
+from picolm.text.chat import read_chat
 from picolm.text.conllu import read_conllu
 from picolm.text.document import JSON, Document
 from picolm.text.hub import HubDataset, read_dataset
@@ -63,12 +64,18 @@ class DocumentReader(Iterator[Document]):
         else:
             with path.open("rb") as file:
                 lines = Lines(str(source), file, packed=source.suffix.endswith(".gz"))
-                is_conllu = source.suffix.startswith(".conllu")
-                documents = read_conllu(lines, source.stem, source.name) if is_conllu else self._records(source, lines)
+                documents = self._documents_of(source, lines)
                 for document in documents:
                     self.bytes_read = lines.bytes_read
                     yield document
                 self.bytes_read = lines.bytes_read
+
+    def _documents_of(self, source: SourceFile, lines: Lines) -> Iterator[Document]:
+        if source.suffix.startswith(".conllu"):
+            return read_conllu(lines, source.stem, source.name)
+        if source.suffix == ".cha":
+            return read_chat(lines, source.stem, source.name)
+        return self._records(source, lines)
 
     def _progress(self, n_bytes: int) -> None:
         self.bytes_read = min(n_bytes, self.source.size)

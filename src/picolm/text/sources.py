@@ -15,7 +15,7 @@ from picolm.text.hub import PREFIX, HubDataset
 if TYPE_CHECKING:
     from picolm.text.world.corpus import Corpus
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet", ".conllu", ".conllu.gz")
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet", ".cha", ".conllu", ".conllu.gz")
 _READ = f"PicoLM reads {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]}"
 _EMBEDDED = "embedded:"
 _MAGIC = frozenset("*?[")

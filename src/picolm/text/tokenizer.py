@@ -196,6 +196,11 @@ class Tokenizer:
         text: str = self._inner.to_str(pretty=True)
         return text
 
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token, None where there is no such one."""
+        found: int | None = self._inner.token_to_id(token)
+        return found
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON: equal for equal tokenizers, however the file is laid out."""

@@ -17,7 +17,7 @@ from picolm.data.rows import Rows
 from picolm.errors import PicoLMError
 from picolm.model.interface import LanguageModel
 from picolm.randomness import derive_seed, generator
-from picolm.seams import IntArray, Objective, Reset, Run, Sequences
+from picolm.seams import Formulation, IntArray, Objective, Reset, Run, Sequences
 from picolm.text.tokenizer import Tokenizer
 from picolm.training.batches import Batches, sequences_of
 from picolm.training.parallel import Ranks
@@ -63,8 +63,12 @@ class Live:
             return Unknown()
         split = "train" if stream == "train" else "validation"
         if (split, field) not in self._metadata:
-            column = self.data.split(split).documents()["metadata"].to_pylist()  # type: ignore[arg-type]
-            self._metadata[split, field] = [json.loads(text or "{}").get(field) for text in column]
+            table = self.data.split(split).documents()  # type: ignore[arg-type]
+            found = [json.loads(text or "{}").get(field) for text in table["metadata"].to_pylist()]
+            is_column = field in table.column_names and field != "metadata"
+            if is_column and all(value is None for value in found):
+                found = table[field].to_pylist()
+            self._metadata[split, field] = found
         return self._metadata[split, field]
 
 
@@ -85,6 +89,7 @@ class LiveRun(Run):
         self._live, self._name = live, name
         self.config, self.tokenizer = live.config, live.tokenizer
         self.fingerprint, self.n_rows = live.data.fingerprint, live.rows.n_rows
+        self.tag_names = live.data.manifest.tag_names
 
     @property
     def step(self) -> int:  # type: ignore[override]
@@ -132,7 +137,7 @@ class LiveRun(Run):
                 if kept:
                     state[parameter] = kept
 
-    def score(self, rows: IntArray) -> npt.NDArray[np.float64]:
+    def score(self, rows: IntArray, formulation: Formulation | None = None) -> npt.NDArray[np.float64]:
         """The mean loss of each row, each rank computing its share."""
         assert self._live.batches is not None, "there is a model to score with from the first `before_step` on"
         ranks, batches = self._live.ranks, self._live.batches
@@ -140,8 +145,9 @@ class LiveRun(Run):
         first, last = len(rows) * ranks.rank // ranks.size, len(rows) * (ranks.rank + 1) // ranks.size
         if last > first:
             # What is measured is the formulation's own loss, also where training minimises another.
-            objective = Objective(self.model, batches.formulation.terms())
-            views = measured_views(batches.formulation, batches.sequences(rows[first:last], self.step))
+            asked = formulation or batches.formulation
+            objective = Objective(self.model, asked.terms())
+            views = measured_views(asked, batches.sequences(rows[first:last], self.step))
             scores[first:last] = row_losses(objective, views, self.config, self._structure.device)
         ranks.sum([scores])
         return scores.numpy()
