@@ -6,5 +6,6 @@ REGISTRY = {
     "freeze": "picolm.interventions.freeze:Freeze",
     "gradient_noise": "picolm.interventions.gradient_noise:GradientNoise",
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
+    "meta_pretraining": "picolm.interventions.meta:MetaPretraining",
 }
 """Name -> `module:Class`."""

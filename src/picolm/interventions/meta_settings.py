@@ -1,0 +1,122 @@
+"""What can be set of meta-pretraining, and what each algorithm is in terms of adaptation and cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from picolm.config import schema
+from picolm.config.section import Fraction, Positive, PositiveReal, one_is_a_list
+from picolm.model.class_head import Start
+from picolm.objective.episode_loss import Adaptation, Derivative
+from picolm.objective.episodes import EpisodeShape
+
+Algorithm = Literal["none", "anil-fo", "anil-exact", "fomaml-all", "maml-exact", "reptile", "protonet"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What an algorithm is."""
+
+    derivative: Derivative
+    learns: bool = True
+    """Whether there is an inner loop."""
+    whole: bool = False
+    """Whether it adapts the model, too."""
+    start: Start = "zero"
+    """How a task begins where the settings leave it open."""
+
+
+_KINDS: dict[Algorithm, _Kind] = {
+    "none": _Kind("first_order", learns=False, start="vocabulary"),
+    "anil-fo": _Kind("first_order"),
+    "anil-exact": _Kind("exact"),
+    "fomaml-all": _Kind("first_order", whole=True),
+    "maml-exact": _Kind("exact", whole=True),
+    "reptile": _Kind("mean_slope", whole=True),
+    "protonet": _Kind("exact", learns=False, start="prototypes"),
+}
+
+Widths = Annotated[tuple[Positive, ...], BeforeValidator(one_is_a_list)]
+
+
+class Settings(schema.Section):
+    """Episodes, how they are learned, and how often a step is made of them."""
+
+    algorithm: Algorithm = Field(
+        "anil-fo",
+        description="none: no inner loop; anil: only the head is adapted; fomaml, maml, reptile: the model too; "
+        "protonet: nearest class mean",
+    )
+    ways: int = Field(4, ge=2, description="classes of an episode, N")
+    support: Positive = Field(4, description="windows of each class that are learned from, K")
+    query: Positive = Field(4, description="windows of each class that are asked about, Q")
+    tasks: Positive = Field(8, description="episodes of a step")
+    inner_steps: Positive = Field(10, description="gradient steps within an episode")
+    inner_rate: PositiveReal = Field(0.03, description="their learning rate")
+    model_rate: PositiveReal = Field(0.003, description="that of the model, where it is adapted too")
+    start: Start | None = Field(
+        None,
+        description="how the head begins an episode; null: vocabulary for none, prototypes for protonet, else zero",
+    )
+    hidden: Widths = Field((), description="widths of the head's hidden layers")
+    readout: Literal["last", "mask"] = Field("last", description="where a window is read: its last token, or the mask")
+    window: int = Field(64, ge=4, description="tokens of a window")
+    pool: Positive = Field(4096, description="windows that episodes are drawn from")
+    renew: Positive | None = Field(None, description="steps after which the next windows make the pool; null: never")
+    most: float = Field(0.2, gt=0.0, le=1.0, description="largest share of windows that may hold a type asked about")
+    gamma: float = Field(0.3, ge=0.0, description="types are drawn by (windows that hold them)^gamma; 0: all alike")
+    types: Literal["words", "all"] = Field(
+        "words", description="what is asked about: beginnings of words, or any token"
+    )
+    mixing: Literal["blocks", "bernoulli", "joint"] = Field(
+        "blocks", description="steps of episodes: an exact share of each block, by coin, or both losses in every step"
+    )
+    ratio: Fraction = Field(0.5, description="share of steps that are of episodes; joint: the weight of their loss")
+    placebo: bool = Field(False, description="whether labels are shuffled, so that there is nothing to learn")
+
+    @model_validator(mode="after")
+    def _start_fits(self) -> Settings:
+        if self.algorithm == "protonet" and self.start not in (None, "prototypes"):
+            raise ValueError(f"protonet begins with prototypes: leave start out, it is '{self.start}'")
+        return self
+
+    @property
+    def shape(self) -> EpisodeShape:
+        """Of an episode."""
+        return EpisodeShape(self.ways, self.support, self.query)
+
+    @property
+    def first(self) -> Start:
+        """How the head begins an episode."""
+        return self.start or _KINDS[self.algorithm].start
+
+    @property
+    def adaptation(self) -> Adaptation:
+        """How an episode is learned."""
+        kind = _KINDS[self.algorithm]
+        return Adaptation(
+            steps=self.inner_steps if kind.learns else 0,
+            head_rate=self.inner_rate,
+            model_rate=self.model_rate if kind.whole else None,
+            derivative=kind.derivative,
+        )
+
+    @property
+    def forwards(self) -> int:
+        """What a step of episodes costs, in forwards of one window; a backward counts as two, the head as nothing.
+
+        An inner step that is differentiated itself counts as three times one that is not.
+        """
+        shape, adaptation = self.shape, self.adaptation
+        if adaptation.model_rate is None:
+            rows = (3 if adaptation.exact else 1) * shape.n_support + 3 * shape.n_query
+        else:
+            each = 9 if adaptation.exact else 3
+            query = 1 if adaptation.derivative == "mean_slope" else 3
+            # Support and query are looked at before, the support once more afterwards.
+            looks = 2 * shape.n_support + shape.n_query
+            rows = looks + each * adaptation.steps * shape.n_support + query * shape.n_query
+        return rows * self.tasks

@@ -1,0 +1,96 @@
+"""Meta-pretraining in runs: which steps are which, what they cost, what the log says, and that it does something."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from picolm.errors import PicoLMError
+from picolm.interventions.meta_settings import Settings
+
+ALGORITHMS = ("none", "anil-fo", "anil-exact", "fomaml-all", "maml-exact", "reptile", "protonet")
+
+
+def use(cases: Any, **changes: object) -> dict[str, object]:
+    (plain,) = cases["meta_pretraining"].uses
+    return {**plain, **changes}
+
+
+def test_steps_of_episodes_stand_between_those_of_the_language_model(lab: Any, cases: Any) -> None:
+    changes = {"training.steps": 32, "validation.every": 32}
+    run = lab.train([use(cases)], "run", **changes)
+    kinds = ["episodes" if "episodes" in line["losses"] else "causal" for line in lab.log(run)]
+    # Two blocks of 16 with half of each, never both in a step.
+    assert all(len(line["losses"]) == 1 for line in lab.log(run))
+    assert [kinds[:16].count("episodes"), kinds[16:].count("episodes")] == [8, 8]
+    # Tokens are those of the language model alone.
+    per_step = 8 * 32
+    assert [line["tokens"] for line in lab.log(run)] == [
+        per_step * kinds[: step + 1].count("causal") for step in range(32)
+    ]
+    spent = [fact for fact in lab.trace(run) if fact["event"] == "spent"]
+    assert [fact["model_tokens"] for fact in spent] == [line["tokens"] for line in lab.log(run)]
+    assert spent[-1]["episode_tokens"] == 16 * 3 * 8 * 4
+
+
+def test_the_language_model_sees_the_rows_of_a_run_without(lab: Any, cases: Any, monkeypatch: Any) -> None:
+    from picolm.training.trainer import Trainer
+
+    seen: dict[str, list[Any]] = {"plain": [], "mixed": []}
+    original = Trainer.update
+    for name, uses in (("plain", ()), ("mixed", [use(cases)])):
+
+        def update(trainer: Trainer, step: int, views: Any, name: str = name) -> None:
+            seen[name] += [view.tensors["input_ids"] for view in views if view.name == "causal" and view.n_rows]
+            original(trainer, step, views)
+
+        monkeypatch.setattr(Trainer, "update", update)
+        lab.train(uses, name, **{"training.steps": 16})
+    assert len(seen["mixed"]) == 8
+    for ours, theirs in zip(seen["mixed"], seen["plain"], strict=False):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_losses_begin_at_chance_and_are_never_averaged_together(lab: Any, cases: Any) -> None:
+    run = lab.train(
+        [use(cases, mixing="joint", ways=3, support=1, query=1, ratio=0.25)], "run", **{"training.steps": 3}
+    )
+    first = lab.log(run)[0]
+    n_tokens = run.identity["config"]["model"]["vocab_size"]
+    assert first["losses"]["causal"] == pytest.approx(math.log(n_tokens), rel=0.02)
+    assert first["figures"]["episodes.query_loss_before"] == pytest.approx(math.log(3))
+    assert first["figures"]["episodes.query_accuracy_before"] == pytest.approx(1 / 3)
+    # What is minimised is the weighted sum; each part stands apart.
+    total = 0.75 * first["losses"]["causal"] + 0.25 * first["losses"]["episodes"]
+    assert first["loss"] == pytest.approx(total, rel=1e-6)
+    (facts,) = [fact for fact in lab.trace(run) if fact["event"] == "episodes"]
+    assert facts["chance_accuracy"] == pytest.approx(1 / 3) and facts["chance_loss"] == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_trains(lab: Any, cases: Any, algorithm: str) -> None:
+    run = lab.train([use(cases, algorithm=algorithm)], algorithm, **{"training.steps": 4, "validation.every": 4})
+    figures = [line["figures"] for line in lab.log(run) if "figures" in line]
+    steps = 0 if algorithm in ("none", "protonet") else 2
+    wanted = {"query_accuracy", "query_accuracy_before", "query_loss_before", "redraws"}
+    wanted |= {f"support_{kind}_{step}" for kind in ("loss", "accuracy") for step in range(steps + 1)}
+    assert figures and all(set(one) == {f"episodes.{name}" for name in wanted} for one in figures)
+    assert all(line["skipped"] == 0 and line["gradient_norm"] > 0 for line in lab.log(run))
+
+
+def test_costs_are_those_of_the_specification() -> None:
+    # In forwards of the support, with as many queries: 1 + 3 cached, 3 + 3 exact; a naive loop would be 10 + 3.
+    each = {name: Settings(algorithm=name, tasks=1).forwards / 16 for name in ("anil-fo", "anil-exact", "protonet")}  # type: ignore[arg-type]
+    assert each == {"anil-fo": 4, "anil-exact": 6, "protonet": 6}
+
+
+def test_what_cannot_be_is_one_sentence(lab: Any, cases: Any) -> None:
+    with pytest.raises(PicoLMError, match=r"window is 64, but a row has 32 tokens"):
+        lab.train([use(cases, window=64)], "long")
+    with pytest.raises(PicoLMError, match="an episode of 40 classes cannot be drawn"):
+        lab.train([use(cases, ways=40, types="words")], "many")
+    with pytest.raises(PicoLMError, match="protonet begins with prototypes"):
+        lab.train([use(cases, algorithm="protonet", start="zero")], "start")
