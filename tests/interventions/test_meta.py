@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import picolm
 from picolm.errors import PicoLMError
 from picolm.interventions.meta_settings import Settings
 
@@ -94,3 +95,33 @@ def test_what_cannot_be_is_one_sentence(lab: Any, cases: Any) -> None:
         lab.train([use(cases, ways=40, types="words")], "many")
     with pytest.raises(PicoLMError, match="protonet begins with prototypes"):
         lab.train([use(cases, algorithm="protonet", start="zero")], "start")
+
+
+def test_episodes_are_learned_where_there_is_something_to_learn(tmp_path: Any) -> None:
+    """On the embedded world: above chance after adaptation, and above the head before it; the placebo at chance."""
+    changes: dict[str, object] = {
+        "training.steps": 80,
+        "training.device": "cpu",
+        "training.batch_size": 16,
+        "data.sequence_length": 64,
+        "data.cache": str(tmp_path / "cache"),
+        "model": {"d_model": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "d_ffn": 128, "tied": True},
+        "optimizer.learning_rate": 5e-3,
+        "validation.tokens_per_domain": 2000,
+        "validation.every": 80,
+    }
+    found = {}
+    for name, more in (("real", ""), ("placebo", " placebo=true")):
+        with_episodes = [f"meta_pretraining window=32 readout=mask mixing=joint{more}"]
+        run = picolm.train(picolm.load_config("demo", changes, with_episodes), name=name, runs_dir=tmp_path)
+        lines = [line for line in run.log if "figures" in line]
+        last = [line["figures"] for line in lines[-30:]]
+        found[name] = {key: float(np.mean([line[f"episodes.{key}"] for line in last]))
+                       for key in ("query_accuracy", "query_accuracy_before")}  # fmt: skip
+        assert lines[-1]["losses"]["causal"] < lines[0]["losses"]["causal"] - 1
+    n = 30 * 8 * 16
+    noise = math.sqrt(0.25 * 0.75 / n)
+    assert found["real"]["query_accuracy"] > 0.25 + 8 * noise
+    assert found["real"]["query_accuracy"] > found["real"]["query_accuracy_before"] + 8 * noise
+    # Answers of an episode share a head, so they are not independent: twice the noise of independent ones.
+    assert abs(found["placebo"]["query_accuracy"] - 0.25) < 4 * 2 * noise
