@@ -125,3 +125,23 @@ def test_episodes_are_learned_where_there_is_something_to_learn(tmp_path: Any) -
     assert found["real"]["query_accuracy"] > found["real"]["query_accuracy_before"] + 8 * noise
     # Answers of an episode share a head, so they are not independent: twice the noise of independent ones.
     assert abs(found["placebo"]["query_accuracy"] - 0.25) < 4 * 2 * noise
+
+
+def test_captures_see_steps_of_episodes(lab: Any, cases: Any) -> None:
+    from safetensors.numpy import load_file
+
+    changes = {
+        "training.steps": 4,
+        "capture.every": 1,
+        "capture.train_batch": True,
+        "capture.activations": ["residual.1", "layers.*.attention.pattern"],
+        "capture.gradients": ["layers.*.mlp.up_proj"],
+    }
+    run = lab.train([use(cases, sees="both", readout="mask")], "run", **changes)
+    files = sorted((run.path / "captures").rglob("train.episodes.safetensors"))
+    assert len(files) == sum("episodes" in line["losses"] for line in lab.log(run)) > 0
+    tensors = load_file(files[0])
+    assert tensors["batch/types"].any()
+    # With a prefix as long as the window every place looks at every other.
+    assert (tensors["activation/layers.0.attention.pattern"] > 0).all()
+    assert np.abs(tensors["gradient/layers.0.mlp.up_proj.weight"]).max() > 0

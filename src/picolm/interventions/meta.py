@@ -55,7 +55,7 @@ class MetaPretraining(Intervention):
         settings, config = self.settings, objective.model.config
         assert config.vocab_size is not None
         head = ClassHead(config.d_model, settings.hidden, settings.first, config.vocab_size, run.torch_rng("head"))
-        loss = EpisodeLoss(head, settings.shape, settings.adaptation)
+        loss = EpisodeLoss(head, settings.shape, settings.adaptation, self._inputs)
         joint = settings.mixing == "joint"
         others = {
             name: replace(term, weight=term.weight * (1 - settings.ratio)) if joint else term
@@ -109,6 +109,11 @@ class MetaPretraining(Intervention):
             shuffled=settings.placebo,
         )
 
+    @property
+    def _inputs(self) -> tuple[str, ...]:
+        """What the model takes of a window; a prefix as long as the window is seen whole from everywhere."""
+        return ("input_ids", "prefix") if self.settings.sees == "both" else ("input_ids",)
+
     def _has_episodes(self, step: int) -> bool:
         return self.settings.mixing == "joint" or self.alternation.is_second(step)
 
@@ -118,6 +123,8 @@ class MetaPretraining(Intervention):
         episodes = [sampler.draw(run.rng("episode", step, number)) for number in range(settings.tasks)]
         is_query = np.tile(np.arange(shape.rows) >= shape.n_support, settings.tasks)
         tensors = {name: torch.from_numpy(array) for name, array in self._arrays(episodes).items()}
+        if settings.sees == "both":
+            tensors["prefix"] = torch.full((len(is_query),), settings.window)
         if settings.first == "random":
             width = settings.hidden[-1] if settings.hidden else run.config.model.d_model
             noise = torch.empty(settings.tasks * shape.rows, width)
@@ -126,6 +133,7 @@ class MetaPretraining(Intervention):
             name=VIEW,
             tensors=tensors,
             units=is_query.astype(np.int64),
+            inputs=self._inputs,
             token_fields=frozenset({"input_ids", "types"}),
             groups=np.repeat(np.arange(settings.tasks), shape.rows),
             fixed=self._fixed(is_query),

@@ -63,6 +63,9 @@ class Settings(schema.Section):
     )
     hidden: Widths = Field((), description="widths of the head's hidden layers")
     readout: Literal["last", "mask"] = Field("last", description="where a window is read: its last token, or the mask")
+    sees: Literal["model", "both"] = Field(
+        "model", description="what a position of a window sees: what the model lets it see, or both sides (prefix LM)"
+    )
     window: int = Field(64, ge=4, description="tokens of a window")
     pool: Positive = Field(4096, description="windows that episodes are drawn from")
     renew: Positive | None = Field(None, description="steps after which the next windows make the pool; null: never")

@@ -59,9 +59,19 @@ class EpisodeLoss(nn.Module):
     The inner loop runs in float32 at least. It changes nothing that is alive: no parameter, no `.grad`, no mode.
     """
 
-    def __init__(self, head: ClassHead, shape: EpisodeShape, adaptation: Adaptation) -> None:
+    def __init__(
+        self, head: ClassHead, shape: EpisodeShape, adaptation: Adaptation, inputs: tuple[str, ...] = ("input_ids",)
+    ) -> None:
+        """Prepare.
+
+        Args:
+            head: what answers.
+            shape: of the episodes.
+            adaptation: how one is learned.
+            inputs: as `View.inputs`, for where the model runs anew.
+        """
         super().__init__()
-        self.head, self.shape, self.adaptation = head, shape, adaptation
+        self.head, self.shape, self.adaptation, self.inputs = head, shape, adaptation, inputs
         self._figures: Figures = {}
 
     def figures(self) -> Figures:
@@ -84,7 +94,7 @@ class EpisodeLoss(nn.Module):
                 losses, figures = self._head_only(batch)
                 loss = losses.sum()
             else:
-                loss, figures = self._whole_model(model, batch, tensors["input_ids"])
+                loss, figures = self._whole_model(model, batch, tensors)
         # The count is told per episode, the others per row: all are divided by the number of query rows.
         redraws = tensors["redraws"].sum().to(loss.dtype) * self.shape.n_query
         self._figures = {name: value.detach().sum() for name, value in figures.items()} | {"redraws": redraws}
@@ -132,18 +142,21 @@ class EpisodeLoss(nn.Module):
         figures = self._told([*(told for _, told in seen), learn(end)[1]], before[1], after[1])
         return after[0] * self.shape.n_query, figures
 
-    def _whole_model(self, model: LanguageModel, batch: Figures, input_ids: Tensor) -> tuple[Tensor, Figures]:
+    def _whole_model(
+        self, model: LanguageModel, batch: Figures, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Figures]:
         """Episode by episode; the gradient is computed here, whoever asks for it, and handed on."""
         live = {f"{_MODEL}{name}": value for name, value in _adapted(model).items()}
         live |= {f"{_HEAD}{name}": value for name, value in self.head.trained().items()}
-        windows = input_ids.view(-1, self.shape.rows, input_ids.shape[-1])
+        inputs = {name: tensors[name].view(-1, self.shape.rows, *tensors[name].shape[1:]) for name in self.inputs}
         values, slopes, figures = [], [], []
         # Fused attention has no second derivative, and what is compiled knows its own parameters only.
         twin = plain_twin() if self.adaptation.exact else torch.compiler.set_stance("force_eager")
         with twin:
-            for number, ids in enumerate(windows):
+            for number in range(len(batch["query"])):
                 task = {name: value[number] for name, value in batch.items()}
-                outer = partial(self._outer, model=model, task=task, windows=ids)
+                windows = {name: value[number] for name, value in inputs.items()}
+                outer = partial(self._outer, model=model, task=task, windows=windows)
                 found, (_, (value, told)) = grad_and_value(outer, has_aux=True)(live)
                 values.append(value)
                 slopes.append(found)
@@ -153,7 +166,7 @@ class EpisodeLoss(nn.Module):
         return with_slopes(torch.stack(values).sum(), live, total), told
 
     def _outer(
-        self, live: Mapping[str, Tensor], *, model: LanguageModel, task: Figures, windows: Tensor
+        self, live: Mapping[str, Tensor], *, model: LanguageModel, task: Figures, windows: Figures
     ) -> tuple[Tensor, tuple[Tensor, Figures]]:
         """What is differentiated of one episode; the query's loss, and figures, both summed over its query rows."""
         head, adaptation, shape = self.head, self.adaptation, self.shape
@@ -161,7 +174,8 @@ class EpisodeLoss(nn.Module):
 
         def features(parameters: Mapping[str, Tensor], part: str) -> Tensor:
             own = _under(_MODEL, parameters)
-            hidden: Tensor = functional_call(model, own, (windows[parts[part]],))
+            given = {name: value[parts[part]] for name, value in windows.items()}
+            hidden: Tensor = functional_call(model, own, kwargs=given)
             places = task["positions"][parts[part]]
             return hidden[torch.arange(len(places), device=places.device), places]
 
