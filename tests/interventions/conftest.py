@@ -56,9 +56,12 @@ SMOOTHING = case({"use": "label_smoothing", "alpha": 0.2}, events=["smoothing"])
 EPISODES: Use = {"use": "meta_pretraining", "ways": 2, "support": 2, "query": 2, "tasks": 3, "inner_steps": 2,
                  "window": 4, "most": 1.0, "pool": 200, "types": "all"}  # fmt: skip
 META = case(EPISODES, events=["episodes", "spent"])
-META_JOINT = case({**EPISODES, "mixing": "joint", "algorithm": "fomaml-all", "renew": 3}, events=["episodes", "spent"])
+META_JOINT = case(
+    {**EPISODES, "mixing": "joint", "algorithm": "fomaml-all", "renew": 3, "start": 2, "stop": 8},
+    events=["episodes", "spent"],
+)
 META_EXACT = case(
-    {**EPISODES, "mixing": "bernoulli", "algorithm": "anil-exact", "start": "random", "hidden": [6]},
+    {**EPISODES, "mixing": "bernoulli", "algorithm": "anil-exact", "head": "random", "hidden": [6]},
     events=["episodes", "spent"],
 )
 ALL = [PROJECTION, ADAPTERS, INNER_LOOP, POOL, BATCH_SIZE, METADATA, FREEZE, NOISE, SMOOTHING]

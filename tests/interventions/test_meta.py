@@ -93,8 +93,10 @@ def test_what_cannot_be_is_one_sentence(lab: Any, cases: Any) -> None:
         lab.train([use(cases, window=64)], "long")
     with pytest.raises(PicoLMError, match="an episode of 40 classes cannot be drawn"):
         lab.train([use(cases, ways=40, types="words")], "many")
+    with pytest.raises(PicoLMError, match="stop 3 is not above start 5"):
+        lab.train([use(cases, start=5, stop=3)], "window")
     with pytest.raises(PicoLMError, match="protonet begins with prototypes"):
-        lab.train([use(cases, algorithm="protonet", start="zero")], "start")
+        lab.train([use(cases, algorithm="protonet", head="zero")], "start")
 
 
 def test_episodes_are_learned_where_there_is_something_to_learn(tmp_path: Any) -> None:
@@ -145,3 +147,24 @@ def test_captures_see_steps_of_episodes(lab: Any, cases: Any) -> None:
     # With a prefix as long as the window every place looks at every other.
     assert (tensors["activation/layers.0.attention.pattern"] > 0).all()
     assert np.abs(tensors["gradient/layers.0.mlp.up_proj.weight"]).max() > 0
+
+
+def test_episodes_may_begin_and_end_within_a_run(lab: Any, cases: Any) -> None:
+    plain = lab.train((), "plain")
+    apart = lab.train([use(cases, start=3, stop=8, ratio=1.0)], "apart")
+    kinds = [set(line["losses"]) for line in lab.log(apart)]
+    assert kinds == [{"causal"}] * 3 + [{"episodes"}] * 5 + [{"causal"}] * 2
+    # Until then the run is the plain one.
+    assert [line["loss"] for line in lab.log(apart)][:3] == [line["loss"] for line in lab.log(plain)][:3]
+    joint = lab.train([use(cases, start=3, stop=8, mixing="joint", ratio=0.25)], "joint")
+    lines = lab.log(joint)
+    assert [line["loss"] for line in lines][:3] == [line["loss"] for line in lab.log(plain)][:3]
+    for step, line in enumerate(lines):
+        losses = line["losses"]
+        wanted = losses["causal"] if step < 3 or step >= 8 else 0.75 * losses["causal"] + 0.25 * losses["episodes"]
+        assert line["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_masked_models_have_episodes_too(lab: Any, cases: Any) -> None:
+    run = lab.train([use(cases)], "run", **cases["two_views"].overrides)
+    assert {tuple(line["losses"]) for line in lab.log(run)} == {("masked",), ("episodes",)}

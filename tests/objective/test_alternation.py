@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from picolm.objective.alternation import Alternation, Coins, ShuffledBlocks
+from picolm.objective.alternation import Alternation, Coins, ShuffledBlocks, Throughout, Within
 from picolm.randomness import generator
 
 DRAW = partial(generator, 0)
@@ -43,3 +43,13 @@ def test_the_count_is_that_of_the_steps_from_wherever_it_is_asked(kind: type[Shu
         assert kind(0.4, DRAW).before(step) == found[:step].sum()
     other = kinds(kind(0.4, partial(generator, 1)), 3000)
     assert not np.array_equal(found, other)
+
+
+def test_within_bounds_the_steps_count_from_the_first() -> None:
+    base = ShuffledBlocks(0.5, DRAW)
+    one, whole = Within(base, 10, 50), Within(Throughout(), 3, None)
+    found = kinds(one, 80)
+    assert not found[:10].any() and not found[50:].any()
+    np.testing.assert_array_equal(found[10:50], kinds(base, 40))
+    assert [one.before(step) for step in range(81)] == [0, *np.cumsum(found).tolist()]
+    assert [whole.before(step) for step in (0, 3, 5)] == [0, 0, 2] and not whole.is_second(2)

@@ -7,6 +7,7 @@ MAML, and Raghu et al. (2020), ANIL; by Reptile (Nichol et al. 2018) or by proto
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -18,7 +19,7 @@ from picolm.errors import PicoLMError
 from picolm.interventions.meta_settings import Settings as MetaSettings
 from picolm.model.class_head import ClassHead
 from picolm.model.size import flops_per_token
-from picolm.objective.alternation import Alternation, Coins, ShuffledBlocks
+from picolm.objective.alternation import Alternation, Coins, ShuffledBlocks, Throughout, Within
 from picolm.objective.episode_loss import EpisodeLoss
 from picolm.objective.episodes import Episode, EpisodeSampler
 from picolm.objective.window_pool import WindowPool, Windows
@@ -39,14 +40,19 @@ class MetaPretraining(Intervention):
 
     settings: Settings
 
+    def stages(self) -> Sequence[int]:
+        """With `joint`, where the weights of terms change."""
+        bounds = [step for step in (self.settings.start, self.settings.stop) if step]
+        return bounds if self._is_joint else ()
+
     def plan(self, plan: Plan, run: Run) -> Plan:
         """Leave out the language model's rows where a step is one of episodes."""
         self._prepare(run)
-        return plan if self.settings.mixing == "joint" else _Alternating(plan, self.alternation)
+        return plan if self._is_joint else _Alternating(plan, self.alternation)
 
     def views(self, views: tuple[View, ...], sequences: Sequences, run: Run, *, measure: bool) -> tuple[View, ...]:
         """Show episodes, beside the language model's views, which are empty in a step of episodes."""
-        if measure or not self._has_episodes(sequences.step):
+        if measure or not self.alternation.is_second(sequences.step):
             return views
         return (*views, self._view(sequences.step, run))
 
@@ -56,12 +62,12 @@ class MetaPretraining(Intervention):
         assert config.vocab_size is not None
         head = ClassHead(config.d_model, settings.hidden, settings.first, config.vocab_size, run.torch_rng("head"))
         loss = EpisodeLoss(head, settings.shape, settings.adaptation, self._inputs)
-        joint = settings.mixing == "joint"
-        others = {
-            name: replace(term, weight=term.weight * (1 - settings.ratio)) if joint else term
-            for name, term in objective.terms.items()
-        }
-        term = Term(VIEW, loss, settings.ratio if joint else 1.0, figures=loss.figures)
+        term, others = Term(VIEW, loss, figures=loss.figures), objective.terms
+        if self._is_joint and self.alternation.is_second(step):
+            term = replace(term, weight=settings.ratio)
+            others = {
+                name: replace(other, weight=other.weight * (1 - settings.ratio)) for name, other in others.items()
+            }
         run.record("episodes", **self._facts(run))
         return objective.with_terms({**others, VIEW: term})
 
@@ -80,8 +86,7 @@ class MetaPretraining(Intervention):
                 f"meta_pretraining.window is {settings.window}, but a row has {length} tokens: make it {length} or "
                 "less, or data.sequence_length larger"
             )
-        kind = Coins if settings.mixing == "bernoulli" else ShuffledBlocks
-        self.alternation: Alternation = kind(settings.ratio, partial(run.rng, "mixing"))
+        self.alternation: Alternation = Within(self._mixing(run), settings.start, settings.stop)
         words = settings.types == "words"
         allowed = word_beginnings(run.tokenizer) if words else np.ones(run.tokenizer.vocab_size, dtype=np.bool_)
         allowed[sorted(run.tokenizer.special_ids)] = False
@@ -114,8 +119,15 @@ class MetaPretraining(Intervention):
         """What the model takes of a window; a prefix as long as the window is seen whole from everywhere."""
         return ("input_ids", "prefix") if self.settings.sees == "both" else ("input_ids",)
 
-    def _has_episodes(self, step: int) -> bool:
-        return self.settings.mixing == "joint" or self.alternation.is_second(step)
+    @property
+    def _is_joint(self) -> bool:
+        return self.settings.mixing == "joint"
+
+    def _mixing(self, run: Run) -> Alternation:
+        if self._is_joint:
+            return Throughout()
+        kind = Coins if self.settings.mixing == "bernoulli" else ShuffledBlocks
+        return kind(self.settings.ratio, partial(run.rng, "mixing"))
 
     def _view(self, step: int, run: Run) -> View:
         settings, shape = self.settings, self.settings.shape
@@ -166,9 +178,8 @@ class MetaPretraining(Intervention):
     def _spent(self, steps: int, run: Run) -> dict[str, Any]:
         """Tokens and operations of the first `steps` steps, of the language model and of episodes."""
         settings, config = self.settings, run.config
-        joint = settings.mixing == "joint"
-        n_episodes = steps if joint else self.alternation.before(steps)
-        n_model = steps if joint else steps - n_episodes
+        n_episodes = self.alternation.before(steps)
+        n_model = steps if self._is_joint else steps - n_episodes
         length, vocab_size = config.data.sequence_length, config.model.vocab_size
         assert vocab_size is not None
         tokens = config.training.batch_size * length

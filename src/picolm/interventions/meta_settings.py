@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from picolm.config import schema
-from picolm.config.section import Fraction, Positive, PositiveReal, one_is_a_list
+from picolm.config.section import Count, Fraction, Positive, PositiveReal, one_is_a_list
 from picolm.model.class_head import Start
 from picolm.objective.episode_loss import Adaptation, Derivative
 from picolm.objective.episodes import EpisodeShape
@@ -57,7 +57,7 @@ class Settings(schema.Section):
     inner_steps: Positive = Field(10, description="gradient steps within an episode")
     inner_rate: PositiveReal = Field(0.03, description="their learning rate")
     model_rate: PositiveReal = Field(0.003, description="that of the model, where it is adapted too")
-    start: Start | None = Field(
+    head: Start | None = Field(
         None,
         description="how the head begins an episode; null: vocabulary for none, prototypes for protonet, else zero",
     )
@@ -78,12 +78,16 @@ class Settings(schema.Section):
         "blocks", description="steps of episodes: an exact share of each block, by coin, or both losses in every step"
     )
     ratio: Fraction = Field(0.5, description="share of steps that are of episodes; joint: the weight of their loss")
+    start: Count = Field(0, description="first step that may have episodes")
+    stop: Count | None = Field(None, description="first step after these; null: to the end")
     placebo: bool = Field(False, description="whether labels are shuffled, so that there is nothing to learn")
 
     @model_validator(mode="after")
-    def _start_fits(self) -> Settings:
-        if self.algorithm == "protonet" and self.start not in (None, "prototypes"):
-            raise ValueError(f"protonet begins with prototypes: leave start out, it is '{self.start}'")
+    def _parts_fit(self) -> Settings:
+        if self.algorithm == "protonet" and self.head not in (None, "prototypes"):
+            raise ValueError(f"protonet begins with prototypes: leave head out, it is '{self.head}'")
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"stop {self.stop} is not above start {self.start}: there would be no step with episodes")
         return self
 
     @property
@@ -94,7 +98,7 @@ class Settings(schema.Section):
     @property
     def first(self) -> Start:
         """How the head begins an episode."""
-        return self.start or _KINDS[self.algorithm].start
+        return self.head or _KINDS[self.algorithm].start
 
     @property
     def adaptation(self) -> Adaptation:

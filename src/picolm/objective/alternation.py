@@ -17,10 +17,55 @@ _CHUNK = 1024
 
 
 class Alternation(ABC):
-    """Steps in blocks of equal length; where a block has its steps of the second kind is a pure function of its number.
+    """Which steps are of the second kind: a pure function of the step, so all ranks agree without a word."""
 
-    All ranks come to the same answer without a word.
-    """
+    @abstractmethod
+    def is_second(self, step: int) -> bool:
+        """Whether a step is of the second kind."""
+
+    @abstractmethod
+    def before(self, step: int) -> int:
+        """How many steps before this one are of the second kind."""
+
+
+class Throughout(Alternation):
+    """Every step is of the second kind."""
+
+    def is_second(self, step: int) -> bool:
+        """Yes."""
+        return True
+
+    def before(self, step: int) -> int:
+        """All of them."""
+        return step
+
+
+class Within(Alternation):
+    """As another one counts from `start` on, until `stop`; outside of that no step is of the second kind."""
+
+    def __init__(self, base: Alternation, start: int, stop: int | None) -> None:
+        """Prepare.
+
+        Args:
+            base: of the steps from `start` on.
+            start: the first step that it decides about.
+            stop: the first step after these; None: there is none.
+        """
+        self.base, self.start, self.stop = base, start, stop
+
+    def is_second(self, step: int) -> bool:
+        """Whether a step is of the second kind."""
+        is_inside = self.start <= step and (self.stop is None or step < self.stop)
+        return is_inside and self.base.is_second(step - self.start)
+
+    def before(self, step: int) -> int:
+        """How many steps before this one are of the second kind."""
+        end = step if self.stop is None else min(step, self.stop)
+        return self.base.before(max(end - self.start, 0))
+
+
+class Blocks(Alternation):
+    """Steps in blocks of equal length; where a block has its steps of the second kind hangs on its number alone."""
 
     length: int
     """Steps of a block."""
@@ -44,7 +89,7 @@ class Alternation(ABC):
         return self.before_block(number) + int(self.block(number)[:place].sum())
 
 
-class ShuffledBlocks(Alternation):
+class ShuffledBlocks(Blocks):
     """The proportion is exact in every block, within which the order is random."""
 
     def __init__(self, ratio: float, draw: Draw) -> None:
@@ -69,7 +114,7 @@ class ShuffledBlocks(Alternation):
         return number * self.seconds
 
 
-class Coins(Alternation):
+class Coins(Blocks):
     """Each step by itself is of the second kind with a probability; the proportion holds on average."""
 
     def __init__(self, ratio: float, draw: Draw) -> None:
