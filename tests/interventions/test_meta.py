@@ -168,3 +168,26 @@ def test_episodes_may_begin_and_end_within_a_run(lab: Any, cases: Any) -> None:
 def test_masked_models_have_episodes_too(lab: Any, cases: Any) -> None:
     run = lab.train([use(cases)], "run", **cases["two_views"].overrides)
     assert {tuple(line["losses"]) for line in lab.log(run)} == {("masked",), ("episodes",)}
+
+
+def test_a_fork_goes_on_with_the_rows_that_its_parent_would_have_drawn(lab: Any, cases: Any) -> None:
+    parent = lab.train((), "parent", **{"checkpoints.state.at": [4]})
+    (plain,) = cases["meta_pretraining"].uses
+    words = " ".join(f"{key}={value}" for key, value in plain.items() if key != "use")
+    fork = picolm.fork(parent.path, at=4, name="fork", interventions=[f"meta_pretraining {words} start=4"])
+    lines = lab.log(fork)
+    assert {tuple(line["losses"]) for line in lines} == {("causal",), ("episodes",)}
+    n_episodes = sum("episodes" in line["losses"] for line in lines)
+    assert lines[-1]["sequences"] == 8 * (10 - n_episodes)
+    first = next(line for line in lines if "causal" in line["losses"])
+    assert first["sequences"] == 8 * 5
+
+
+def test_how_views_are_prepared_changes_nothing(lab: Any, cases: Any) -> None:
+    runs = [
+        lab.train(
+            [use(cases)], f"workers-{workers}", **{"data.loader_workers": workers, "data.prefetch_steps": prefetch}
+        )
+        for workers, prefetch in ((1, 1), (3, 6))
+    ]
+    assert [line["loss"] for line in lab.log(runs[0])] == [line["loss"] for line in lab.log(runs[1])]

@@ -61,7 +61,7 @@ class MetaPretraining(Intervention):
         settings, config = self.settings, objective.model.config
         assert config.vocab_size is not None
         head = ClassHead(config.d_model, settings.hidden, settings.first, config.vocab_size, run.torch_rng("head"))
-        loss = EpisodeLoss(head, settings.shape, settings.adaptation, self._inputs)
+        loss = EpisodeLoss(head, settings.shape, settings.adaptation(config.d_model), self._inputs)
         term, others = Term(VIEW, loss, figures=loss.figures), objective.terms
         if self._is_joint and self.alternation.is_second(step):
             term = replace(term, weight=settings.ratio)
@@ -170,10 +170,9 @@ class MetaPretraining(Intervention):
 
     def _fixed(self, is_query: Any) -> Any:
         """The rows whose states are looked at only: all where the model runs anew in each inner step."""
-        adaptation = self.settings.adaptation
-        if adaptation.model_rate is not None:
+        if self.settings.whole:
             return np.ones_like(is_query)
-        return None if adaptation.exact else ~is_query
+        return None if self.settings.derivative == "exact" else ~is_query
 
     def _spent(self, steps: int, run: Run) -> dict[str, Any]:
         """Tokens and operations of the first `steps` steps, of the language model and of episodes."""

@@ -55,7 +55,10 @@ class Settings(schema.Section):
     query: Positive = Field(4, description="windows of each class that are asked about, Q")
     tasks: Positive = Field(8, description="episodes of a step")
     inner_steps: Positive = Field(10, description="gradient steps within an episode")
-    inner_rate: PositiveReal = Field(0.03, description="their learning rate")
+    inner_rate: PositiveReal | None = Field(
+        None,
+        description="their learning rate; null: 4 / model.d_model, as states after a norm have that squared length",
+    )
     model_rate: PositiveReal = Field(0.003, description="that of the model, where it is adapted too")
     head: Start | None = Field(
         None,
@@ -101,15 +104,24 @@ class Settings(schema.Section):
         return self.head or _KINDS[self.algorithm].start
 
     @property
-    def adaptation(self) -> Adaptation:
-        """How an episode is learned."""
+    def whole(self) -> bool:
+        """Whether the model is adapted with the head."""
+        return _KINDS[self.algorithm].whole
+
+    def adaptation(self, d_model: int) -> Adaptation:
+        """How an episode is learned, by a head on states of this width."""
         kind = _KINDS[self.algorithm]
         return Adaptation(
             steps=self.inner_steps if kind.learns else 0,
-            head_rate=self.inner_rate,
+            head_rate=self.inner_rate or 4 / d_model,
             model_rate=self.model_rate if kind.whole else None,
             derivative=kind.derivative,
         )
+
+    @property
+    def derivative(self) -> Derivative:
+        """What the algorithm differentiates."""
+        return _KINDS[self.algorithm].derivative
 
     @property
     def forwards(self) -> int:
@@ -117,13 +129,11 @@ class Settings(schema.Section):
 
         An inner step that is differentiated itself counts as three times one that is not.
         """
-        shape, adaptation = self.shape, self.adaptation
-        if adaptation.model_rate is None:
-            rows = (3 if adaptation.exact else 1) * shape.n_support + 3 * shape.n_query
-        else:
-            each = 9 if adaptation.exact else 3
-            query = 1 if adaptation.derivative == "mean_slope" else 3
-            # Support and query are looked at before, the support once more afterwards.
-            looks = 2 * shape.n_support + shape.n_query
-            rows = looks + each * adaptation.steps * shape.n_support + query * shape.n_query
-        return rows * self.tasks
+        shape, is_exact = self.shape, self.derivative == "exact"
+        if not self.whole:
+            return self.tasks * ((3 if is_exact else 1) * shape.n_support + 3 * shape.n_query)
+        # Support and query are looked at before, the support once more afterwards.
+        looks = 2 * shape.n_support + shape.n_query
+        steps = (9 if is_exact else 3) * self.inner_steps * shape.n_support
+        query = (1 if self.derivative == "mean_slope" else 3) * shape.n_query
+        return self.tasks * (looks + steps + query)
