@@ -165,6 +165,8 @@ class View:
     """Names of the tensors that stay on the host, because what they decide (shapes) is decided there."""
     groups: IntArray | None = None
     """[R], ascending: rows with equal numbers are never parted (an episode). None: every row may be."""
+    fixed: npt.NDArray[np.bool_] | None = None
+    """[R]: rows whose hidden states are constants: computed without gradient, for a third of the cost. None: no row."""
 
     def with_documents(self, segments: IntArray) -> View:
         """The same view, in which attention and positions stop at the borders between `segments` [R, T].
@@ -232,12 +234,17 @@ class View:
         changes = np.flatnonzero(np.diff(self.groups)) + 1
         return [*changes.tolist(), self.n_rows]
 
-    def _rows(self, rows: slice) -> View:
+    def where(self, chosen: npt.NDArray[np.bool_]) -> View:
+        """Only the rows that are chosen [R], in order."""
+        return self._rows(np.flatnonzero(chosen))
+
+    def _rows(self, rows: slice | IntArray) -> View:
         return replace(
             self,
             tensors={name: tensor[rows] for name, tensor in self.tensors.items()},
             units=self.units[rows],
             groups=None if self.groups is None else self.groups[rows],
+            fixed=None if self.fixed is None else self.fixed[rows],
         )
 
 
@@ -260,6 +267,9 @@ class Term:
     head: nn.Module | None = None
     """What is trained along with the model; None: the function itself where it is a module, else nothing. A function
     that is put in the place of another one leaves it as it is."""
+    figures: Callable[[], Mapping[str, Tensor]] | None = None
+    """Asked right after the function: what else it found, by name, each a sum over the view's units as the loss is.
+    Their means stand in the log beside the losses; nothing is minimised by them."""
 
     def __post_init__(self) -> None:
         """Take a function that is a module for the head."""
@@ -289,27 +299,39 @@ class Objective(nn.Module):
         return any(term.view == view.name for term in self.terms.values())
 
     def forward(self, view: View) -> dict[str, Tensor]:
-        """Return, by name, each present term's sum over the units of `view`, unweighted."""
+        """Return, by name, each present term's sum over the units of `view`, unweighted, and its figures."""
         return self.sums(view, self.hidden(view))
 
     def sums(self, view: View, hidden: Tensor) -> dict[str, Tensor]:
-        """The same from hidden states [R, T, D] that are there already."""
-        return {
-            name: term.function(self.model, hidden, view.tensors)
-            for name, term in self.terms.items()
-            if term.view == view.name
-        }
+        """The same from hidden states [R, T, D] that are there already; figures as `<term>.<figure>`."""
+        found: dict[str, Tensor] = {}
+        for name, term in self.terms.items():
+            if term.view == view.name:
+                found[name] = term.function(self.model, hidden, view.tensors)
+                figures = {} if term.figures is None else term.figures()
+                found |= {f"{name}.{figure}": value for figure, value in figures.items()}
+        return found
 
     def hidden(self, view: View) -> Tensor:
         """The model's hidden states [R, T, D] for a view."""
+        if view.fixed is None or not view.fixed.any():
+            return self._hidden(view)
+        with torch.no_grad():
+            parts = [self._hidden(view.where(view.fixed))]
+        if not view.fixed.all():
+            parts.append(self._hidden(view.where(~view.fixed)))
+        order = np.argsort(np.concatenate([np.flatnonzero(view.fixed), np.flatnonzero(~view.fixed)]))
+        return torch.cat(parts)[torch.from_numpy(order).to(parts[0].device)]
+
+    def _hidden(self, view: View) -> Tensor:
         features = {name: view.tensors[name] for name in view.features}
         given = {name: view.tensors[name] for name in view.inputs}
         hidden: Tensor = self.model(**given, features=features) if features else self.model(**given)
         return hidden
 
     def total(self, sums: Mapping[str, Tensor], units: int) -> Tensor:
-        """The weighted mean over `units` that is differentiated, from what `forward` returned."""
-        weighted = [self.terms[name].weight * total for name, total in sums.items()]
+        """The weighted mean over `units` that is differentiated, from what `forward` returned; figures do not count."""
+        weighted = [self.terms[name].weight * total for name, total in sums.items() if name in self.terms]
         return torch.stack(weighted).sum() / max(units, 1)
 
 

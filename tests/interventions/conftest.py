@@ -63,6 +63,18 @@ HYBRID = case(stub("hybrid:Hybrid"), events=["shown"])
 FREEZE = case({"use": "freeze", "parameters": ["layers.0.mlp"], "until": 4}, events=["frozen", "thawed"])
 NOISE = case({"use": "gradient_noise", "eta": 1e-4, "start": 2, "stop": 7}, events=["noise"])
 SMOOTHING = case({"use": "label_smoothing", "alpha": 0.2}, events=["smoothing"])
+# Windows of four tokens: in this corpus longer ones hold nearly every word.
+EPISODES: Use = {"use": "meta_pretraining", "ways": 2, "support": 2, "query": 2, "tasks": 3, "inner_steps": 2,
+                 "window": 4, "most": 1.0, "pool": 200, "types": "all"}  # fmt: skip
+META = case(EPISODES, events=["episodes", "spent"])
+META_JOINT = case(
+    {**EPISODES, "mixing": "joint", "algorithm": "fomaml-all", "renew": 3, "start": 2, "stop": 8},
+    events=["episodes", "spent"],
+)
+META_EXACT = case(
+    {**EPISODES, "mixing": "bernoulli", "algorithm": "anil-exact", "head": "random", "hidden": [6]},
+    events=["episodes", "spent"],
+)
 ALL = [PROJECTION, ADAPTERS, INNER_LOOP, POOL, BATCH_SIZE, METADATA, FREEZE, NOISE, SMOOTHING]
 CASES: dict[str, Case] = {
     "identity": case(stub("identity:Identity"), events=[]),
@@ -98,12 +110,15 @@ CASES: dict[str, Case] = {
         frozenset(["pool", "planned", "units", "opened"]),
         {**TAGGED, **MASKED},
     ),
+    "meta_pretraining": META,
+    "meta_joint": META_JOINT,
+    "meta_exact": META_EXACT,
     "together": Case(tuple(use for one in ALL for use in one.uses), frozenset().union(*(one.events for one in ALL))),
 }
 
 
 # These touch every seam; the others are for `make test-slow`.
-QUICK = ("adapters", "two_views", "hybrid", "together")
+QUICK = ("adapters", "two_views", "hybrid", "meta_pretraining", "together")
 MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES]
 
 

@@ -56,6 +56,7 @@ def assert_same(lab: Any, two: RunDirectory, one: RunDirectory, steps: int = 10)
     assert [line["losses"].keys() for line in first] == [line["losses"].keys() for line in second]
     for ours, theirs in zip(first, second, strict=True):
         assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-6)
+        assert theirs.get("figures", {}) == pytest.approx(ours.get("figures", {}), rel=1e-5)
     assert exact(lab.trace(two)) == exact(lab.trace(one))
     ours, theirs = lab.weights(one, steps), lab.weights(two, steps)
     assert ours.keys() == theirs.keys()
@@ -71,6 +72,9 @@ def test_two_ranks_make_the_run_of_one(lab: Any, cases: Any) -> None:
         "masked": (masked.uses, {**masked.overrides, **SAVING, "training.micro_batch_size": 3}),
         "lopsided": (lopsided, SMOOTH),
         "one_row": ((), {"training.batch_size": 1, **SMOOTH}),
+        # Three episodes for two ranks, and one, which the second computes without its counting.
+        "episodes": (cases["meta_pretraining"].uses, SMOOTH),
+        "one_episode": ([{**cases["meta_joint"].uses[0], "tasks": 1}], SMOOTH),
     }
     listed = [asked(lab, f"{name}-2", uses, **changes) for name, (uses, changes) in plans.items()]
     listed.append(asked(lab, "together-stopped", plans["together"][0], [1, 6], **plans["together"][1]))

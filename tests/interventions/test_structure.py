@@ -110,7 +110,7 @@ def test_a_fork_records_what_it_builds_and_a_resumed_one_does_not_record_it_agai
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("name", ["together", "metadata", "adapters", "freeze", "two_views"])
+@pytest.mark.parametrize("name", ["together", "metadata", "adapters", "freeze", "two_views", "meta_joint"])
 def test_compiled_runs_are_the_eager_ones_and_resume_exactly(lab: Any, cases: Any, name: str) -> None:
     changes = {**cases[name].overrides, "checkpoints.state.every": 2, "optimizer.eps": 1e-4}
     eager = lab.train(cases[name].uses, "eager", **changes)

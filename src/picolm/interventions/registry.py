@@ -9,6 +9,7 @@ REGISTRY = {
     "gradient_noise": "picolm.interventions.gradient_noise:GradientNoise",
     "jagged_rate": "picolm.interventions.jagged_rate:JaggedRate",
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
+    "meta_pretraining": "picolm.interventions.meta:MetaPretraining",
     "objective_curriculum": "picolm.interventions.objective_curriculum:ObjectiveCurriculum",
     "relora": "picolm.interventions.relora:ReLoRA",
     "vocabulary_curriculum": "picolm.interventions.vocabulary_curriculum:VocabularyCurriculum",

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picolm.model.prefix import Prefix
 from picolm.model.segments import Segments
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From rotated queries, rotated keys and values to mixed values, otherwise than by one look at the whole row: by way of
-a cache (`KeyValueCache.attend`) or within documents (`Segments`)."""
+a cache (`KeyValueCache.attend`), within documents (`Segments`) or with a prefix that is seen whole (`Prefix`)."""
 
 
 class Kernel(nn.Module):
@@ -59,14 +60,14 @@ class Kernel(nn.Module):
             query: as `forward`.
             key: as `forward`.
             key_mask: as `forward`.
-            mix: None, or `Segments`; a cache has no whole row to look at.
+            mix: None, `Segments` or `Prefix`; a cache has no whole row to look at.
         """
-        assert mix is None or isinstance(mix, Segments), "patterns are computed from whole rows"
+        assert mix is None or isinstance(mix, Segments | Prefix), "patterns are computed from whole rows"
         precise = torch.promote_types(query.dtype, torch.float32)
         keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         scores = query.to(precise) @ keys.to(precise).mT / math.sqrt(query.shape[-1])
         hidden = torch.zeros(scores.shape[-2:], dtype=torch.bool, device=scores.device)
-        if self.causal:
+        if self.causal and not isinstance(mix, Prefix):
             hidden = torch.ones_like(hidden).triu(1)
         if key_mask is not None:
             hidden = hidden | ~key_mask

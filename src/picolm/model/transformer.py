@@ -17,6 +17,7 @@ from picolm.config import schema
 from picolm.model.cache import KeyValueCache
 from picolm.model.interface import LanguageModel, Role
 from picolm.model.kernel import Kernel, Mix
+from picolm.model.prefix import Prefix
 from picolm.model.segments import Segments
 from picolm.model.trees import Trees
 
@@ -169,13 +170,14 @@ class Transformer(LanguageModel):
         documents: Tensor | None = None,
         cache: KeyValueCache | None = None,
         parents: Tensor | None = None,
+        prefix: Tensor | None = None,
         features: Features | None = None,
     ) -> Tensor:
         """Return hidden states [B, T, D] after the last norm (see `LanguageModel.forward`).
 
         With a `cache`: the beginnings of its rows at first, whose lengths it knows, then one token each. With
         `documents`, numbers [B, T] on the host: attention and positions begin anew where the number changes; padding
-        has a number of its own, so no mask is needed. With `parents`: see `Trees`.
+        has a number of its own, so no mask is needed. With `parents`: see `Trees`; with `prefix` [B]: see `Prefix`.
         """
         if cache is not None:
             assert attention_mask is None and documents is None and self.config.attention == "causal"
@@ -194,6 +196,10 @@ class Transformer(LanguageModel):
             within: list[Mix] = [segments] * self.config.n_layers
             return self._hidden(input_ids, segments.positions, mixes=within, features=features)
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        if prefix is not None:
+            assert attention_mask is None
+            seen: list[Mix] = [Prefix(prefix, input_ids.shape[1])] * self.config.n_layers
+            return self._hidden(input_ids, positions, mixes=seen, features=features)
         if attention_mask is None:
             return self._hidden(input_ids, positions, features=features)
         if self.config.attention == "bidirectional":

@@ -6,7 +6,7 @@ Shapes: R rows, T positions, P chosen positions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -149,7 +149,8 @@ class _Look:
             assert name not in seen, f"the model passes '{name}' more than once in a forward"
             seen[name] = (tensor, positions)
 
-        view = part.to(self.device)
+        # In one forward: a site is to be passed once.
+        view = replace(part, fixed=None).to(self.device)
         # Not the terms: one may run the model again.
         with recorded(self.objective.model, self.wanted.sites, keep):
             hidden = self.objective.hidden(view)

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class StepRecord:
     """Input positions seen so far, those of this step included."""
     sequences: int
     """Sequences seen so far, those of this step included."""
+    figures: Mapping[str, Tensor] = field(default_factory=dict)
+    """What terms found beside their losses: means over the units, by `<term>.<figure>`."""
     trace: Sequence[Mapping[str, Any]] = ()
     """What interventions did and changed; scalars in it may be tensors."""
 
@@ -150,7 +152,7 @@ def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
     values = iter(flat)
     for record in records:
         loss, norm, skipped = next(values), next(values), next(values)
-        line = {
+        line: dict[str, Any] = {
             "event": "train",
             "step": record.step,
             "loss": loss,
@@ -161,6 +163,8 @@ def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
             "sequences": record.sequences,
             "skipped": int(skipped),
         }
+        if record.figures:
+            line["figures"] = {name: next(values) for name in record.figures}
         trace = [
             {key: next(values) if isinstance(fact, Tensor) else fact for key, fact in event.items()}
             for event in record.trace
@@ -170,7 +174,14 @@ def _lines(records: Sequence[StepRecord]) -> Iterable[dict[str, Any]]:
 
 def _scalars(record: StepRecord) -> list[Tensor]:
     facts = [fact for event in record.trace for fact in event.values() if isinstance(fact, Tensor)]
-    return [record.loss, record.gradient_norm, record.skipped, *record.losses.values(), *facts]
+    return [
+        record.loss,
+        record.gradient_norm,
+        record.skipped,
+        *record.losses.values(),
+        *record.figures.values(),
+        *facts,
+    ]
 
 
 def _peak_memory(device: torch.device) -> int:

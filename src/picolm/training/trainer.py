@@ -40,6 +40,7 @@ class Losses:
 
     total: Tensor
     terms: dict[str, Tensor]
+    """By name; `<term>.<figure>` is what a term found beside its loss."""
 
 
 class Trainer:
@@ -193,11 +194,12 @@ class Trainer:
         trace = self.live.take_trace()
         if self.recorder is None or not (trace or (step + 1) % self.training.log_every == 0):
             return
-        sequences = self.plan.start(step + 1)
+        sequences, terms = self.plan.start(step + 1), self.structure.objective.terms
         record = StepRecord(
             step=step + 1,
             loss=losses.total,
-            losses=losses.terms,
+            losses={name: value for name, value in losses.terms.items() if name in terms},
+            figures={name: value for name, value in losses.terms.items() if name not in terms},
             learning_rate=learning_rate,
             gradient_norm=norm,
             skipped=self.skipped,
