@@ -138,6 +138,22 @@ def test_effects_have_every_number_at_every_size_predicted_or_not(tmp_path: Path
     assert findings.differs["hot.small"] == {"optimizer.learning_rate": (0.003, 0.006)}
 
 
+def test_what_a_plan_without_a_claim_shows_has_curves_and_numbers_of_every_run(tmp_path: Path) -> None:
+    show = [{"logged": "gradient_norm", "summary": "area"}, {"validation": "loss", "reaches": 3.45}]
+    folder = make(tmp_path / "e", shifted, predictions=[], claim="", show=show, seeds=2)
+    findings = assess(folder)
+    area, reaches = (quantity.words for quantity in findings.plan.show)
+    # The norm is half of the training loss: from 2.0 to 1.5 in a straight line.
+    assert [run.values[area].value for run in findings.runs] == pytest.approx([1.75] * 4)
+    # 3.5 to 3.0 over 50 steps, shifted down by 0.5: reached at once, or a tenth of the way.
+    cool = next(run for run in findings.runs if run.name == "cool.seed0")
+    assert cool.values[reaches].value == pytest.approx(55)
+    shown = panel(findings, "training gradient norm", "steps")
+    assert {arm: len(runs) for arm, runs in shown.runs.items()} == {"cool": 2, "hot": 2}
+    assert not findings.judged and {one.predicted for one in findings.effects} == {False}
+    assert area in {one.words for one in findings.effects}
+
+
 def test_few_seeds_are_told_once_by_the_verdict_or_before_it(tmp_path: Path) -> None:
     losses = {"hot": [2.0, 3.4, 2.4], "cool": [3.0, 3.0, 3.0]}
 

@@ -76,8 +76,8 @@ class _Told:
 
 
 def numbers_of(plan: Plan) -> dict[str, Quantity]:
-    """The numbers that a plan names, by their words: of its predictions, its search, its sweep."""
-    named = [one.measure for one in plan.predictions]
+    """The numbers that a plan names, by their words: of its predictions, its search, its sweep, and what it shows."""
+    named = [*(one.measure for one in plan.predictions), *plan.show]
     named += [asked.measure for asked in (plan.tune, plan.sweep) if asked is not None]
     return {quantity.words: quantity for quantity in named}
 

@@ -80,7 +80,7 @@ class Outline:
             )
         if plan.sweep is not None:
             found += _told_of_sweep(plan.sweep, n_seeds)
-        elif n_seeds < 2:
+        elif n_seeds < 2 and plan.predictions:
             found.append("a single seed has no noise floor, and no verdict can be reached: take 5 or more")
         else:
             secondary = max(1, sum(not one.primary for one in plan.predictions))
@@ -91,8 +91,9 @@ class Outline:
                 if few is not None:
                     found.append(f"{_about(plan, one)}: {few}")
         config = self.design.config(plan.control, self.design.sizes[0])
-        asked = [*plan.predictions, *(one for one in (plan.tune, plan.sweep) if one is not None)]
-        found += [sentence for one in asked if (sentence := unmeasured(one.measure, config, plan.analyze)) is not None]
+        asked = [one.measure for one in (*plan.predictions, plan.tune, plan.sweep) if one is not None]
+        wanted = {quantity.words: quantity for quantity in (*asked, *plan.show)}
+        found += [said for quantity in wanted.values() if (said := unmeasured(quantity, config, plan.analyze))]
         if plan.hours is not None and (hours := self.wall_seconds / 3600) > plan.hours:
             found.append(f"the runs take about {hours:.1f} hours, more than the {plan.hours:g} that the plan allows")
         return found

@@ -31,12 +31,13 @@ def curves_of(plan: Plan) -> dict[CurveKey, Quantity]:
     """Every curve that a plan speaks of, over steps and over the axes that it asks for; validation and training loss.
 
     Args:
-        plan: with its predictions and its search.
+        plan: with its predictions, its search and what it shows.
 
     Returns:
         By the curve in words and the axis, a quantity that is the whole curve.
     """
     named = [one.measure for one in plan.predictions] + ([plan.tune.measure] if plan.tune is not None else [])
+    named += plan.show
     usual = [Quantity.model_validate({"validation": "loss"}), Quantity.model_validate({"logged": "loss"})]
     found: dict[CurveKey, Quantity] = {}
     for quantity in [*named, *usual]:

@@ -185,6 +185,7 @@ class Plan(Section):
     fork: Fork | None = Field(None, description="a common past of all arms")
     tune: Tune | None = Field(None, description="a search before the comparison")
     analyze: tuple[Asked, ...] = Field((), description="what is measured of each run that has ended")
+    show: tuple[Quantity, ...] = Field((), description="numbers and curves that are shown beside those of predictions")
     predictions: tuple[Prediction, ...] = Field((), description="what is expected, one of them primary")
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.95, description="of intervals")
     at_once: Positive = Field(1, description="runs that train at the same time on one machine")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from picolm.experiments.findings import Findings
 from picolm.report import evidence, numbers, registration
+from picolm.report.arms import arm_table
 from picolm.report.bands import area_table, curve_figures
 from picolm.report.document import document, require_place, write_page
 from picolm.report.experiment_runs import runs_table, status
@@ -102,7 +103,7 @@ def _unclaimed(findings: Findings, plots: dict[str, Markup]) -> Markup:
     grid = element("div", *dots, class_="row maps") if dots else Markup()
     alerts = [registration.warnings(findings), registration.deviations(findings)]
     if findings.plan.sweep is None:
-        return section("No claim", alerts)
+        return section("Side by side", [arm_table(findings), *_learning(findings, plots), *alerts])
     return section("Sweep", [*ranking_tables(findings), grid, *alerts])
 
 
@@ -115,8 +116,13 @@ def _evidence(findings: Findings, plots: dict[str, Markup]) -> Iterator[tuple[st
     yield "Items crossed with seeds", [evidence.items_table(findings)]
     yield "Effects by size", [*evidence.interaction_tables(findings), *_row(beginning(plots, "trend-"))]
     yield "Secondary predictions, by Holm", [evidence.holm_table(findings)]
-    yield "Learning curves", [*beginning(plots, "curves-"), area_table(findings)]
+    if findings.plan.claim or findings.plan.sweep is not None:
+        yield "Learning curves", _learning(findings, plots)
     yield "Getting there", [evidence.reach_table(findings)]
+
+
+def _learning(findings: Findings, plots: dict[str, Markup]) -> Sequence[Markup]:
+    return [*beginning(plots, "curves-"), area_table(findings)]
 
 
 def _row(parts: Sequence[Markup]) -> Sequence[Markup]:

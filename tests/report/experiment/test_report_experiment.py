@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
@@ -347,6 +348,25 @@ def test_forked_experiment_shows_its_lineage_and_the_common_past(findings: Findi
     assert "forks of one parent are no replicates" in text
     first = drawn(page)["curves-0"]["traces"][0]
     assert (first["name"], first["x"], first["y"]) == ("common past", [0.0, 100.0], [8.0, 7.0])
+
+
+def test_without_a_claim_arms_stand_side_by_side_before_the_plan(
+    make_plan: Callable[..., Plan], findings: Findings, tmp_path: Path
+) -> None:
+    plan = make_plan(claim="", predictions=())
+    _, text = read(write_experiment_report(replace(findings, plan=plan, judged=()), tmp_path / "suite.html"))
+    assert "It claims nothing" in text and "no verdict" not in text
+    places = [text.find(one) for one in ("Side by side Arm Size", "validation loss over steps", "Plan arms cold")]
+    assert -1 not in places and places == sorted(places)
+    cold = [
+        run.values["final validation loss"].value for run in findings.runs if (run.arm, run.size) == ("cold", "small")
+    ]
+    mean, sd = statistics.fmean(cold), statistics.stdev(cold)
+    row = re.search(r"cold small (\S+) \u00b1 (\S+) \(5\)", text)
+    assert row is not None
+    assert (float(row[1]), float(row[2])) == (pytest.approx(mean, abs=0.01 * sd), pytest.approx(sd, rel=0.01))
+    # One of the baseline's runs never got there: a mean of the others would be of those alone that did.
+    assert "of 5, 1 not reached" in text
 
 
 def test_sweep_has_no_verdicts_and_its_best_point_on_top(
