@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from picolm.commands import analysis, converge, evaluation, harness, lab, model, reporting, run
+from picolm.commands import analysis, converge, corrections, evaluation, harness, lab, model, reporting, run
 from picolm.commands.arguments import AsJson, Overrides, With, trusted
 from picolm.commands.data import data_app
 from picolm.commands.experiment import experiment_app
@@ -104,6 +104,7 @@ app.command()(run.show)
 app.command()(evaluation.evaluate)
 app.command()(analysis.analyze)
 app.command()(converge.converge)
+app.command()(corrections.corrections)
 app.command("lm-eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(harness.lm_eval)
 app.command()(model.generate)
 app.command("import")(model.import_)
