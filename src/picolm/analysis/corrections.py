@@ -90,8 +90,8 @@ def layers_by_rung(models: Sequence[MeasuredModel]) -> pl.DataFrame:
     """Find convergence and ranks of each layer of each model, on every rung.
 
     Returns:
-        size, model, part, layer, rung, `earliness` (larger: earlier), rank of `weights` and `gradients` at the end; null
-        where something was not measured.
+        size, model, part, layer, rung, `earliness` (larger: earlier), rank of `weights` and `gradients` at the end;
+        null where something was not measured.
     """
     rows = [row for model in models for rung in LADDER for row in _layers(model, rung)]
     return pl.DataFrame(rows, schema=_LAYERS)
