@@ -84,7 +84,10 @@ def read_study(path: Path) -> Study:
         raise PicoLMError(f"{path} is no study: it does not say `study: 1`")
     listed = values.get("models")
     if isinstance(listed, dict):
-        one_each = {size: [paths] if isinstance(paths, str) else paths for size, paths in listed.items()}
+        one_each = {
+            size: (paths,) if isinstance(paths, str) else tuple(paths) if isinstance(paths, list) else paths
+            for size, paths in listed.items()
+        }
         values = {**values, "models": one_each}
     try:
         return Study.model_validate(values)
