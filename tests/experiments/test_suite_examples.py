@@ -69,6 +69,3 @@ def test_predictions_name_steps_that_are_kept_and_a_probe_that_is_there() -> Non
     assert (EXAMPLES.parent / str(made.plan.analyze[0].probe)).is_file()
     asked = {name for one in made.plan.analyze for name in one.metrics}
     assert {one.measure.metric for one in predictions} <= asked
-    # The published rank is that of as many singular values as a head is wide.
-    heads = {arm: made.config(arm, "").model for arm in made.plan.arms}
-    assert {f"per_top_{model.d_model // model.n_heads}" for model in heads.values()} <= asked
