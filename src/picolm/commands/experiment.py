@@ -182,6 +182,29 @@ def report(target: ExperimentPath, as_json: AsJson = False) -> None:
 
 
 @experiment_app.command()
+def cards(target: ExperimentPath, as_json: AsJson = False) -> None:
+    """Write a model card with results and learning curves for each finished run, into EXPERIMENT/cards.
+
+    Examples:
+        picolm experiment cards experiments/suite
+    """
+    from picolm.experiments.assessment import assess
+    from picolm.experiments.folder import ExperimentFolder
+    from picolm.report.cards import write_cards
+    from picolm.terminal.evaluation import EvaluationProgress
+    from picolm.terminal.progress import messages
+    from picolm.terminal.tables import print_json
+
+    folder = ExperimentFolder.open(target)
+    with EvaluationProgress(messages()) as progress:
+        written = write_cards(assess(folder), folder.path / "cards", folder.path / "runs", progress)
+    if as_json:
+        print_json([str(path) for path in written])
+    else:
+        typer.echo(f"{len(written)} cards: {folder.path / 'cards'}")
+
+
+@experiment_app.command()
 def script(
     target: PlanPath,
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Of one run; else of all of them.")] = None,
