@@ -16,7 +16,7 @@ PLANNED = [file for file in sorted(EXAMPLES.rglob("*.yaml")) if file.read_text()
 
 
 @pytest.mark.parametrize(
-    "file", [*FILES, *sorted(PLANS.glob("*.yaml"))], ids=lambda file: f"{file.parent.name}/{file.name}"
+    "file", [*PLANNED, *sorted(PLANS.glob("*.yaml"))], ids=lambda file: f"{file.parent.name}/{file.name}"
 )
 def test_a_plan_can_be_made_and_answered(file: Path) -> None:
     plan = read_plan(file)
