@@ -190,6 +190,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(plan: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_demo_survives_a_kill_and_its_page_opens(tmp_path: Path) -> None:
     """Done-when: under six minutes on two cores (told by the closing note, not asserted), with a kill -9 halfway."""
     process = picolm("experiment", "run", "demo", cwd=tmp_path, start_new_session=True)
