@@ -197,7 +197,7 @@ def test_the_demo_survives_a_kill_and_its_page_opens(tmp_path: Path) -> None:
     folder = ExperimentFolder(tmp_path / "experiments" / "demo")
     wait_for(lambda: step_of(folder, "plain.seed1") >= 50, process)
     process.kill()
-    process.wait()
+    process.communicate()
     # The process that trains outlived it, and is killed too.
     for file in (folder.path / "runs").glob("*/.lock"):
         if owner := file.read_text().strip():
