@@ -190,13 +190,14 @@ def test_a_signal_saves_and_the_same_command_goes_on(plan: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_the_demo_survives_a_kill_and_its_page_opens(tmp_path: Path) -> None:
     """Done-when: under six minutes on two cores (told by the closing note, not asserted), with a kill -9 halfway."""
     process = picolm("experiment", "run", "demo", cwd=tmp_path, start_new_session=True)
     folder = ExperimentFolder(tmp_path / "experiments" / "demo")
     wait_for(lambda: step_of(folder, "plain.seed1") >= 50, process)
     process.kill()
-    process.wait()
+    process.communicate()
     # The process that trains outlived it, and is killed too.
     for file in (folder.path / "runs").glob("*/.lock"):
         if owner := file.read_text().strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +100,8 @@ def run_experiment(
     """
     path = plan_path(path)
     plan = read_plan(path)
-    many = at_once or plan.at_once
+    queued = (plan.slurm or Slurm()).at_once if launcher.outlives else plan.at_once
+    many = at_once or queued
     place = place_of(path, folder)
     found = outline(
         path,
@@ -126,11 +127,14 @@ def run_experiment(
             at_once=many,
             watcher=watcher,
             stop=stop,
-            environment=thread_environment(many),
+            # Jobs of a queue share no cores with each other.
+            environment={} if launcher.outlives else thread_environment(many),
         )
         states = _made(place, maker, stop, many)
         if stop.signal is None:
-            _measure(place, found.design.plan, states, progress)
+            compared = {run.name for run in place.design().comparison(place.choices())}
+            ended = [name for name, state in states.items() if state == "finished" and name in compared]
+            _measure(place, found.design.plan, ended, progress)
     return Made(place, states, write_report(place))
 
 
@@ -151,14 +155,13 @@ def _made(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: in
     return {**searched, **maker.make(design.comparison(place.choices()))}
 
 
-def _measure(place: ExperimentFolder, plan: Plan, states: Mapping[str, State], progress: Progress | None) -> None:
+def _measure(place: ExperimentFolder, plan: Plan, ended: Sequence[str], progress: Progress | None) -> None:
     """Measure what a process did not that was killed before it could; a run that cannot be measured is named."""
-    for name, state in states.items():
-        if state == "finished" and plan.analyze:
-            try:
-                measure_run(place.run_path(name), plan.analyze, progress)
-            except PicoLMError as error:
-                to_standard_error(f"{name} is not measured: {error}")
+    for name in ended:
+        try:
+            measure_run(place.run_path(name), plan.analyze, progress)
+        except PicoLMError as error:
+            to_standard_error(f"{name} is not measured: {error}")
 
 
 def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once: int) -> dict[str, State]:

@@ -205,13 +205,12 @@ class ExperimentFolder:
         Returns:
             None where no plan is kept, the last one is another, or it has none.
         """
-        versions = read_log(self.path / PLANS)
-        if not versions:
+        if not (self.path / PLANS).is_file():
             return None
-        whole = self._version(versions[-1]["sha256"])
-        wanted = plan.model_dump(mode="json", by_alias=True)
-        same = all(whole["plan"].get(key) == value for key, value in wanted.items() if key not in _NOT_SCIENCE)
-        return _paces(whole) if same and whole["base"] == base.model_dump(mode="json") else None
+        # Both as this PicoLM reads them, which may know more keys than the one that wrote.
+        kept = self.design()
+        plans = [one.model_dump(mode="json", by_alias=True, exclude=_NOT_SCIENCE) for one in (kept.plan, plan)]
+        return kept.paces if plans[0] == plans[1] and kept.base == base else None
 
     def parent(self) -> RunDirectory | None:
         """The run that arms go on from; None where each begins anew.
