@@ -42,6 +42,7 @@ def run(tmp_path: Path) -> Path:
         ({"summary": "mean"}, 15.5 / 4),
         ({"summary": "minimum"}, 3.0),
         ({"summary": "maximum"}, 5.0),
+        ({"summary": "descent"}, 2.0),
         # Trapezoids: 25 (4.5 + 3.75) + 50 3.25, over 100 steps.
         ({"summary": "area"}, (25 * 8.25 + 50 * 3.25) / 100),
         ({"summary": "area", "over": "flops"}, (25 * 8.25 + 50 * 3.25) / 100),
@@ -53,6 +54,14 @@ def run(tmp_path: Path) -> Path:
 def test_numbers_are_those_by_hand(run: Path, keys: dict[str, Any], value: float) -> None:
     found = RunCurves(run).number(quantity(**LOSS, **keys))
     assert found.value == pytest.approx(value) and not found.censored
+
+
+def test_a_descent_is_of_the_falls_alone(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", design_of().base.model_dump(mode="json"), Made({0: 1.0, 25: 4.0, 50: 2.5, STEPS: 2.25}))
+    steady = {0: 1.0, 25: 4.0, STEPS: 4.0}
+    write_run(tmp_path / "steady", design_of().base.model_dump(mode="json"), Made(steady))
+    found = [RunCurves(tmp_path / name).number(quantity(**LOSS, summary="descent")) for name in ("run", "steady")]
+    assert found == [Number(1.75), Number(0.0)]
 
 
 def test_a_slope_is_that_of_the_least_squares_line(run: Path) -> None:

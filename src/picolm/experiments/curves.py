@@ -108,7 +108,13 @@ class RunCurves:
         if quantity.summary == "last":
             return Number(float(values[-1]))
         with np.errstate(invalid="ignore"):
-            of = {"mean": values.mean(), "minimum": values.min(), "maximum": values.max()}
+            of = {
+                "mean": values.mean(),
+                "minimum": values.min(),
+                "maximum": values.max(),
+                # 0 of a curve that never falls; however far it rises elsewhere.
+                "descent": -np.minimum(np.diff(values), 0.0).sum(),
+            }
             return Number(float(of[quantity.summary]))
 
     @property

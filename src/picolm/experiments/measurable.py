@@ -55,7 +55,7 @@ def _not_at(quantity: Quantity, kept: set[int], key: str) -> str | None:
         return f"{quantity.words}: no run will hold it; set {key}.every"
     if quantity.at is not None and quantity.at not in kept:
         return f"{quantity.words}: no run will hold it at that step; add it to {key}.at"
-    if len(kept) < 2 and (quantity.reaches is not None or quantity.summary in ("area", "slope")):
+    if len(kept) < 2 and (quantity.reaches is not None or quantity.summary in ("area", "slope", "descent")):
         return f"{quantity.words}: the curve will have one point; set {key}.every"
     return None
 

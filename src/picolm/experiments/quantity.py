@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from picolm.config.section import Count, Section
 
 Axis = Literal["steps", "tokens", "flops", "seconds"]
-Summary = Literal["last", "mean", "minimum", "maximum", "area", "slope"]
+Summary = Literal["last", "mean", "minimum", "maximum", "area", "slope", "descent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ class Quantity(Section):
     metric: str | None = Field(None, description="a metric of `picolm analyze`, with what follows its name")
     site: str | None = Field(None, description="where it is measured; of several that a pattern names, the mean")
     probe: str | None = Field(None, description="on which batch; null: the only one")
-    summary: Summary = Field("last", description="what of the curve; area: its mean height over the axis")
+    summary: Summary = Field(
+        "last", description="what of the curve; area: its mean height over the axis; descent: how far it falls in all"
+    )
     at: Count | None = Field(None, description="the value after this many updates, instead of a summary")
     reaches: float | None = Field(None, description="how far along the axis the curve first comes to this value")
     over: Axis = Field("steps", description="the axis of area, slope and reaches")
@@ -94,6 +96,8 @@ class Quantity(Section):
         if self.reaches is not None:
             return f"{self.over} until {self.curve} reaches {self.reaches:g}"
         of = {"last": "final", "mean": "mean", "minimum": "lowest", "maximum": "highest", "slope": "slope of"}
+        if self.summary == "descent":
+            return f"{self.curve}, the sum of its falls"
         if self.summary == "area":
             return f"{self.curve} averaged over {self.over}"
         return f"{of[self.summary]} {self.curve}" + (f" over {self.over}" if self.summary == "slope" else "")
