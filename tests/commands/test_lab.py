@@ -142,7 +142,7 @@ def test_an_experiment_is_recorded_and_never_over_another(
     assert code == 2 and "did you mean 'sweeping'" in err
 
 
-def _assess(folder: ExperimentFolder) -> Any:
+def _assess(folder: ExperimentFolder, progress: object) -> Any:
     from picolm.experiments.findings import Cost, Findings
 
     plan = folder.design().plan

@@ -10,7 +10,7 @@ import pytest
 from tests.experiments.synthetic import design_of, ending_at, register, write_run
 
 from picolm.errors import PicoLMError
-from picolm.experiments.choosing import choose
+from picolm.experiments.choosing import choose, edges
 from picolm.experiments.design import Choice, Design
 from picolm.experiments.folder import ExperimentFolder
 
@@ -50,6 +50,23 @@ def test_what_is_not_finite_loses_and_the_first_of_equals_wins(tmp_path: Path, c
         "hot": {0.0: [3.0] * 2, 0.1: [3.0] * 2, 0.2: [3.0, bad]},
     }
     assert chosen(tmp_path / "e", losses, choose=choose) == {"cool": {KEY: 0.1}, "hot": {KEY: 0.0}}
+
+
+def test_a_choice_at_the_edge_of_its_grid_is_told(tmp_path: Path) -> None:
+    losses = {
+        "cool": {0.0: [3.0, 3.0], 0.1: [2.0, 2.0], 0.2: [3.0, 3.0]},
+        "hot": {0.0: [3.0] * 2, 0.1: [2.0] * 2, 0.2: [1.0] * 2},
+    }
+    folder, design = searched(tmp_path / "e", losses)
+    tune = design.plan.tune
+    assert tune is not None
+    assert list(edges(tune, choose(folder, design))) == [
+        f"for arm 'hot' the search chose the highest {KEY} that it tried, 0.2: a better one may lie beyond"
+    ]
+    # Two numbers are both ends, and switches and names have no order.
+    for grid in ((0.1, 0.2), ("a", "b", "c"), (False, True)):
+        other = tune.model_copy(update={"grid": {KEY: grid}})
+        assert not list(edges(other, {("hot", ""): {KEY: grid[-1]}}))
 
 
 def test_a_search_without_a_finite_value_chooses_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from picolm.experiments.outline import Outline
 from picolm.experiments.plan import Plan, arm_of
 from picolm.experiments.proposing import next_points, outcomes
 from picolm.experiments.reading import plan_path, read_plan
-from picolm.report.experiment import write_experiment_report
+from picolm.report.experiment import experiment_figures, write_experiment_report
+from picolm.report.paper import write_figures
 from picolm.runs.lock import RunLock
 from picolm.training.interruption import Interruption
 
@@ -187,10 +188,21 @@ def _proposed(place: ExperimentFolder, maker: Maker, stop: Interruption, at_once
     return states
 
 
-def write_report(place: ExperimentFolder) -> Findings:
-    """Judge an experiment as far as it is, and write its page."""
-    findings = assess(place)
+def write_report(place: ExperimentFolder, *, figures: Path | None = None, progress: Progress | None = None) -> Findings:
+    """Judge an experiment as far as it is, and write its page.
+
+    Args:
+        place: the experiment.
+        figures: a folder for what the page draws, as PNG and SVG; None: none.
+        progress: told how many runs were read and how many figures drawn.
+
+    Raises:
+        PicoLMError: the plan that was kept is damaged, or a file that PicoLM has not made is in the way.
+    """
+    findings = assess(place, progress)
     write_experiment_report(findings, place.report_path)
+    if figures is not None:
+        write_figures(experiment_figures(findings), figures, progress or (lambda *_: None))
     return findings
 
 

@@ -168,17 +168,31 @@ def status(target: ExperimentPath, as_json: AsJson = False) -> None:
 
 
 @experiment_app.command()
-def report(target: ExperimentPath, as_json: AsJson = False) -> None:
+def report(
+    target: ExperimentPath,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Write figures for papers there, as PNG and SVG.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Judge an experiment as far as it is, and write its page.
 
     Examples:
         picolm experiment report experiments/warmup
+
+        picolm experiment report experiments/warmup --figures figures
     """
     from picolm.assembly.making import write_report
     from picolm.experiments.folder import ExperimentFolder
+    from picolm.terminal.evaluation import EvaluationProgress
+    from picolm.terminal.progress import messages
 
     folder = ExperimentFolder.open(target)
-    _show(folder, write_report(folder), as_json)
+    with EvaluationProgress(messages()) as progress:
+        findings = write_report(folder, figures=figures, progress=progress)
+    _show(folder, findings, as_json)
+    if figures is not None and not as_json:
+        typer.echo(f"figures: {figures}")
 
 
 @experiment_app.command()
@@ -197,7 +211,7 @@ def cards(target: ExperimentPath, as_json: AsJson = False) -> None:
 
     folder = ExperimentFolder.open(target)
     with EvaluationProgress(messages()) as progress:
-        written = write_cards(assess(folder), folder.path / "cards", folder.path / "runs", progress)
+        written = write_cards(assess(folder, progress), folder.path / "cards", folder.path / "runs", progress)
     if as_json:
         print_json([str(path) for path in written])
     else:

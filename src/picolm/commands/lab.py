@@ -65,11 +65,14 @@ def record(
     from picolm.experiments.folder import ExperimentFolder
     from picolm.experiments.notebook import Notebook
     from picolm.experiments.recording import provenance_of, record_of
+    from picolm.terminal.evaluation import EvaluationProgress
     from picolm.terminal.lab import print_record
+    from picolm.terminal.progress import messages
     from picolm.terminal.tables import print_json
 
     experiment, notebook = ExperimentFolder.open(target), Notebook(folder)
-    findings = assess(experiment)
+    with EvaluationProgress(messages()) as progress:
+        findings = assess(experiment, progress)
     page = experiment.report_path
     made = record_of(
         findings,

@@ -34,12 +34,12 @@ def assess(folder: ExperimentFolder, progress: Progress | None = None) -> Findin
         PicoLMError: the plan that was kept is damaged.
     """
     design = folder.design()
-    plan, choices = design.plan, folder.choices()
+    plan, choices = design.plan, folder.choices() or {}
     wanted = Wanted(numbers_of(plan), curves_of(plan))
     told = _Told(progress, len(design.search()) + len(design.comparison()))
     tuned = {} if plan.tune is None else {plan.tune.measure.words: plan.tune.measure}
     search = told.observe(Observer(folder, Wanted(tuned)), design.search())
-    comparison = told.observe(Observer(folder, wanted), design.comparison(choices))
+    comparison = told.observe(Observer(folder, wanted), design.comparison(choices or None))
     evidence = Evidence(comparison)
     judged = Judge(design, evidence).judged()
     return Findings(
@@ -48,11 +48,11 @@ def assess(folder: ExperimentFolder, progress: Progress | None = None) -> Findin
         differs=_differs(design),
         runs=tuple(one.record for one in comparison),
         search=tuple(one.record for one in search),
-        choices={_cell(arm, size): chosen for (arm, size), chosen in (choices or {}).items()},
+        choices={_cell(arm, size): chosen for (arm, size), chosen in choices.items()},
         judged=judged,
         effects=effects_of(design, evidence, wanted.numbers.values()),
         panels=panels_of(design, evidence, wanted.curves),
-        warnings=warnings_of(design, folder, comparison, judged),
+        warnings=warnings_of(design, folder, comparison, judged, choices),
         lineage=_lineage(plan, folder, [one.record.name for one in comparison]),
         forecast=folder.forecast(),
         took=_total([*search, *comparison]),
@@ -71,7 +71,7 @@ class _Told:
             found.append(observer.observe(run))
             self._done += 1
             if self._progress is not None:
-                self._progress("reading runs", self._done, self._total)
+                self._progress("experiment, runs read", self._done, self._total)
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from picolm.errors import PicoLMError
 from picolm.experiments.design import Choice, Design
@@ -43,6 +43,25 @@ def choose(folder: ExperimentFolder, design: Design) -> dict[tuple[str, str], Ch
             raise PicoLMError(_without(arm, size, tune, [record for _, record in own]))
         found[arm, size] = design.combinations[losses.index(min(losses))]
     return found
+
+
+def edges(tune: Tune, choices: Mapping[tuple[str, str], Choice]) -> Iterator[str]:
+    """Say where a search chose the smallest or largest value that it tried: what is best may lie beyond.
+
+    Args:
+        tune: the search.
+        choices: by arm and size, as `choose` finds them.
+    """
+    for key, grid in tune.grid.items():
+        # Of names and switches there is none beyond the first; of two numbers each is an end, and no search is meant.
+        if len(set(grid)) < 3 or not all(isinstance(value, int | float) for value in grid):
+            continue
+        for (arm, size), choice in choices.items():
+            end = {min(grid): "lowest", max(grid): "highest"}.get(choice[key])
+            if end is not None:
+                where = f"arm '{arm}'" + (f" at size '{size}'" if size else "")
+                told = f"the {end} {key} that it tried, {choice[key]:g}"
+                yield f"for {where} the search chose {told}: a better one may lie beyond"
 
 
 def _loss(records: Sequence[RunRecord], tune: Tune) -> float:

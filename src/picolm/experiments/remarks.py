@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from picolm.errors import PicoLMError
-from picolm.experiments.design import Design
+from picolm.experiments.choosing import edges
+from picolm.experiments.design import Choice, Design
 from picolm.experiments.evidence import told
 from picolm.experiments.findings import Judged
 from picolm.experiments.folder import ExperimentFolder
@@ -19,16 +20,20 @@ def warnings_of(
     folder: ExperimentFolder,
     observations: Sequence[Observation],
     judged: Sequence[Judged],
+    choices: Mapping[tuple[str, str], Choice],
 ) -> tuple[str, ...]:
-    """All warnings of an experiment: of its past, its seeds, and its runs.
+    """All warnings of an experiment: of its past, its search, its runs, and its seeds.
 
     Args:
         design: the plan with its base.
         folder: of the experiment.
         observations: of the comparison.
         judged: its predictions.
+        choices: what its search chose, by arm and size.
     """
-    return tuple([*_of_past(design, folder), *_of_runs(observations), *_of_seeds(design, judged)])
+    tune = design.plan.tune
+    searched = [] if tune is None else edges(tune, choices)
+    return tuple([*_of_past(design, folder), *searched, *_of_runs(observations), *_of_seeds(design, judged)])
 
 
 def _of_past(design: Design, folder: ExperimentFolder) -> Iterator[str]:
