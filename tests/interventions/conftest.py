@@ -62,6 +62,7 @@ METADATA = case(stub("metadata:Metadata"), events=["blocks"])
 HYBRID = case(stub("hybrid:Hybrid"), events=["shown"])
 FREEZE = case({"use": "freeze", "parameters": ["layers.0.mlp"], "until": 4}, events=["frozen", "thawed"])
 NOISE = case({"use": "gradient_noise", "eta": 1e-4, "start": 2, "stop": 7}, events=["noise"])
+RATES = case({"use": "rate_factor", "factor": 0.25}, events=[])
 SMOOTHING = case({"use": "label_smoothing", "alpha": 0.2}, events=["smoothing"])
 # Windows of four tokens: in this corpus longer ones hold nearly every word.
 EPISODES: Use = {"use": "meta_pretraining", "ways": 2, "support": 2, "query": 2, "tasks": 3, "inner_steps": 2,
@@ -75,7 +76,7 @@ META_EXACT = case(
     {**EPISODES, "mixing": "bernoulli", "algorithm": "anil-exact", "head": "random", "hidden": [6]},
     events=["episodes", "spent"],
 )
-ALL = [PROJECTION, ADAPTERS, INNER_LOOP, POOL, BATCH_SIZE, METADATA, FREEZE, NOISE, SMOOTHING]
+ALL = [PROJECTION, ADAPTERS, INNER_LOOP, POOL, BATCH_SIZE, METADATA, FREEZE, NOISE, SMOOTHING, RATES]
 CASES: dict[str, Case] = {
     "identity": case(stub("identity:Identity"), events=[]),
     "projection": PROJECTION,
@@ -89,6 +90,7 @@ CASES: dict[str, Case] = {
     "freeze": FREEZE,
     "gradient_noise": NOISE,
     "label_smoothing": SMOOTHING,
+    "rate_factor": RATES,
     "vocabulary": Case(
         ({"use": "vocabulary_curriculum", "by": "pos_tags"},), frozenset(["opened"]), {**TAGGED, **MASKED}
     ),

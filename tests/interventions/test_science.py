@@ -244,3 +244,18 @@ def test_a_head_behind_a_wrapped_function_is_still_trained() -> None:
     wrapped = replace(term, function=lambda model, hidden, tensors: hidden.sum())
     assert wrapped.head is head
     assert "heads.x.weight" in dict(Objective(build_model(CONFIG, 0), {"x": wrapped}).named_parameters())
+
+
+def test_some_parameters_learn_at_a_multiple_of_the_rate(lab: Any) -> None:
+    once = {"training.steps": 1, "schedule.warmup_steps": 0, "checkpoints.model.at": [0]}
+    slow: dict[str, object] = {"use": "rate_factor", "factor": 0.25, "parameters": ["layers", "output_norm"]}
+    moved = []
+    for uses in ([], [slow]):
+        run = lab.train(uses, f"run{len(uses)}", **once)
+        first, last = lab.weights(run, 0), lab.weights(run, 1)
+        moved.append({name: last[name] - first[name] for name in first})
+    assert any(np.abs(change).max() > 1e-4 for change in moved[0].values())
+    for name, change in moved[0].items():
+        # Adam's first step does not depend on the size of gradients, and decay goes with the rate.
+        ratio = 0.25 if ".layers." in name or name == "model.norm.weight" else 1.0
+        np.testing.assert_allclose(moved[1][name], ratio * change, rtol=1e-3, atol=1e-7)

@@ -11,6 +11,7 @@ REGISTRY = {
     "label_smoothing": "picolm.interventions.label_smoothing:LabelSmoothing",
     "meta_pretraining": "picolm.interventions.meta:MetaPretraining",
     "objective_curriculum": "picolm.interventions.objective_curriculum:ObjectiveCurriculum",
+    "rate_factor": "picolm.interventions.rate_factor:RateFactor",
     "relora": "picolm.interventions.relora:ReLoRA",
     "vocabulary_curriculum": "picolm.interventions.vocabulary_curriculum:VocabularyCurriculum",
 }
