@@ -255,6 +255,21 @@ def test_a_changed_plan_moves_runs_aside_and_a_changed_mind_brings_them_back(fol
     assert set(make(folder, back).values()) == {"finished"} and back.started == []
 
 
+def test_of_a_changed_prediction_what_changed_is_told_alone(folder: ExperimentFolder) -> None:
+    def plan(*predictions: str) -> Design:
+        return design(text=f"{PLAN}claim: Hot is worse.\npredictions: [{', '.join(predictions)}]\n")
+
+    primary = "{measure: {validation: loss}, direction: higher, smallest: %s, primary: true}"
+    other = "{measure: {logged: gradient_norm, summary: mean}, direction: lower}"
+    assert folder.register(plan(primary % 0.01), "a claim")
+    assert folder.register(plan(primary % 0.02), "of a larger effect")
+    assert folder.versions()[-1].changes == ("plan.predictions.1.smallest: 0.01 -> 0.02",)
+    assert folder.register(plan(primary % 0.02, other), "and another one")
+    told = folder.versions()[-1].changes
+    assert 'plan.predictions.2.measure.logged: "(absent)" -> "gradient_norm"' in told
+    assert all(change.startswith("plan.predictions.2.") and "null" not in change for change in told)
+
+
 def test_more_seeds_keep_the_runs_that_are_there(folder: ExperimentFolder) -> None:
     make(folder, FakeLauncher(folder))
     launcher = FakeLauncher(folder)

@@ -30,7 +30,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from picolm.config.difference import difference
+from picolm.config.difference import ABSENT, difference
 from picolm.config.loading import build_config, config_hash
 from picolm.config.schema import Config
 from picolm.errors import PicoLMError, nearest
@@ -137,9 +137,9 @@ class ExperimentFolder:
         """
         science = _science(design)
         digest = _digest_of(science)
-        versions = read_log(self.path / PLANS)
-        # By what both are to this PicoLM: one that knows more keys makes no other plan of it.
-        if versions and plan_digest(self.design()) == digest:
+        # By what both are to this PicoLM: one that knows more keys makes no other plan of it, and tells no such key.
+        former = _science(self.design()) if read_log(self.path / PLANS) else None
+        if former is not None and _digest_of(former) == digest:
             return False
         with explained(self.path):
             (self.path / "plans").mkdir(parents=True, exist_ok=True)
@@ -150,13 +150,12 @@ class ExperimentFolder:
         }
         write_text(self.path / "plans" / f"{digest}.json", json.dumps(whole, indent=2) + "\n")
         write_text(self.path / "plans" / f"{digest}.yaml", text)
-        former = self._version(versions[-1]["sha256"]) if versions else None
         line = {
             "sha256": digest,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "picolm": picolm_version(),
             "after_runs": len(self.begun()),
-            "changes": [] if former is None else _told(former, whole),
+            "changes": [] if former is None else _told(former, science),
         }
         with LogWriter(self.path / PLANS) as writer:
             writer.append(line)
@@ -329,5 +328,19 @@ class ExperimentFolder:
 def _told(former: Mapping[str, Any], latter: Mapping[str, Any]) -> list[str]:
     """What differs between two versions of a plan, one sentence each."""
     kept = ("plan", "base", "paces")
-    changes = difference({key: former.get(key) for key in kept}, {key: latter.get(key) for key in kept})
-    return [f"{change.key}: {json.dumps(change.left)} -> {json.dumps(change.right)}" for change in changes]
+    changes = difference(*({key: _numbered(version.get(key)) for key in kept} for version in (former, latter)))
+    return [
+        f"{change.key}: {json.dumps(change.left)} -> {json.dumps(change.right)}"
+        for change in changes
+        # Of a prediction that is new, what it leaves open is no change.
+        if not {json.dumps(change.left), json.dumps(change.right)} <= {json.dumps(ABSENT), "null"}
+    ]
+
+
+def _numbered(value: Any) -> Any:
+    """The same with lists of mappings by the number of each, from 1, so that one that changed is told alone."""
+    if isinstance(value, Mapping):
+        return {key: _numbered(item) for key, item in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return {str(number): _numbered(item) for number, item in enumerate(value, start=1)}
+    return value
