@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from picolm.analysis.tending import Convergence
 from picolm.errors import PicoLMError
@@ -78,10 +79,14 @@ def _resolved(targets: list[Path]) -> list[str]:
 
 def _analysed(summary: Path) -> list[str] | None:
     """The targets that a summary is of; None where it is none of ours."""
+    targets = facts_of(summary, _KIND).get("targets")
+    return [str(target) for target in targets] if isinstance(targets, list) else None
+
+
+def facts_of(summary: Path, kind: str) -> dict[str, Any]:
+    """Read what a summary says; nothing where it is none of this kind."""
     try:
         facts = json.loads(summary.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(facts, dict) or facts.get("kind") != _KIND or not isinstance(facts.get("targets"), list):
-        return None
-    return [str(target) for target in facts["targets"]]
+        return {}
+    return facts if isinstance(facts, dict) and facts.get("kind") == kind else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from picolm.analysis.settling_files import facts_of
 from picolm.analysis.study import Studied
 from picolm.errors import PicoLMError
 from picolm.runs.durable import make_parents, write_bytes, write_text
@@ -23,7 +24,7 @@ def refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise PicoLMError(f"{folder} is a file: choose another --output")
     there = [path for path in (folder / _SUMMARY, *(folder / f"{name}.csv" for name in _TABLES)) if path.exists()]
-    if there and not _is_ours(folder / _SUMMARY):
+    if there and not facts_of(folder / _SUMMARY, _KIND):
         raise PicoLMError(f"{there[0]} was not written by picolm corrections: choose another --output")
 
 
@@ -50,11 +51,3 @@ def write(found: Studied, folder: Path) -> list[Path]:
     for path, table in zip(paths, (found.layers, found.links, found.sizes), strict=True):
         write_bytes(path, table.write_csv().encode())
     return [summary, *paths]
-
-
-def _is_ours(summary: Path) -> bool:
-    try:
-        facts = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(facts, dict) and facts.get("kind") == _KIND

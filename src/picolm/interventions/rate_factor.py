@@ -6,6 +6,7 @@ from pydantic import Field
 
 from picolm.config import schema
 from picolm.config.section import PositiveReal, Strings
+from picolm.interventions.group_rates import multiplied
 from picolm.interventions.patterns import matching
 from picolm.seams import Group, Intervention
 
@@ -29,12 +30,4 @@ class RateFactor(Intervention):
         """Give them groups of their own, whose peak is multiplied."""
         names = [name for group in groups for name in group["names"]]
         meant = set(matching(self.settings.parameters, names, "rate_factor.parameters"))
-        made = []
-        for group in groups:
-            for is_meant in (False, True):
-                chosen = [place for place, name in enumerate(group["names"]) if (name in meant) == is_meant]
-                if chosen:
-                    names, params = ([group[key][place] for place in chosen] for key in ("names", "params"))
-                    peak = group["peak"] * (self.settings.factor if is_meant else 1.0)
-                    made.append({**group, "names": names, "params": params, "peak": peak})
-        return made
+        return multiplied(groups, lambda name: self.settings.factor if name in meant else 1.0)

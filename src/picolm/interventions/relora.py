@@ -11,6 +11,7 @@ import numpy as np
 
 from picolm.config import schema
 from picolm.errors import PicoLMError
+from picolm.interventions.group_rates import multiplied
 from picolm.interventions.jagged_rate import published_multiple, rewarmed
 from picolm.interventions.merging import Merging
 from picolm.interventions.ranks import Budget
@@ -89,18 +90,10 @@ class ReLoRA(Intervention):
 
     def groups(self, groups: list[Group]) -> list[Group]:
         """Give A and B groups of their own where they have rates of their own."""
-        settings, made = self.settings, []
-        rates = {"a": settings.a_rate, "b": settings.b_rate}
-        if set(rates.values()) == {1.0}:
-            return groups
-        for group in groups:
-            kinds = [name.rpartition(".adapter_")[2][0] if is_adapter(name) else "" for name in group["names"]]
-            for kind, factor in {"": 1.0, **rates, "s": 1.0}.items():
-                chosen = [place for place, found in enumerate(kinds) if found == kind]
-                if chosen:
-                    names, params = ([group[key][place] for place in chosen] for key in ("names", "params"))
-                    made.append({**group, "names": names, "params": params, "peak": factor * group["peak"]})
-        return made
+        rates = {"a": self.settings.a_rate, "b": self.settings.b_rate}
+        return multiplied(
+            groups, lambda name: rates.get(name.rpartition(".adapter_")[2][0], 1.0) if is_adapter(name) else 1.0
+        )
 
     def schedule(self, rate: Rate) -> Rate:
         """Let the rate fall to zero and rise again with each cycle, or at steps of its own."""
